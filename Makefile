@@ -1,0 +1,41 @@
+# Every target makes .venv first when it is missing. DEVICE=core|cpu|gpu overrides what is detected.
+DEVICE ?= auto
+PYTHON ?=
+RECIPE ?= recipes/demo_cpu.yaml
+BIN := .venv/bin
+BOOT := $(or $(PYTHON),python3)
+
+.PHONY: help env demo test fast check format lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+env: ## make .venv from the pinned lock (instant when it is complete)
+	@$(BOOT) recipes/bootstrap.py --device $(DEVICE) --python "$(PYTHON)"
+
+demo: env ## train and judge an agent on this machine; report in runs/demo
+	$(BIN)/mtsql train $(RECIPE)
+
+test: env ## the whole test suite
+	$(BIN)/python -m pytest --durations=10
+
+fast: env ## the tests without Ray and without the slow ones
+	$(BIN)/python -m pytest -m "not ray and not slow"
+
+check: env ## style, layout, spelling and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+	$(BIN)/pyright
+
+format: env ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: ## resolve the dependencies anew; writes requirements-*.lock
+	@$(BOOT) recipes/bootstrap.py --lock --python "$(PYTHON)"
+
+clean: ## remove caches and .venv; runs/ stays
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +

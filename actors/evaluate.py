@@ -1,0 +1,169 @@
+"""Greedy evaluation: vLLM, the environment of training, whole dialogues."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from actors.codec import Codec
+from actors.recorder import Played, stored_row
+from actors.rollout import Sample, play
+from actors.run_data import load_run_data
+from actors.sft import load_tokenizer
+from envs.turn_env import PastTurn, TurnEnv, turn_specs
+from mtsql.config import HistoryMode, RunConfig
+from mtsql.data.dataset import Dataset
+from mtsql.data.records import Dialogue
+from mtsql.evaluation.scores import ScoredTurn, summarise
+from mtsql.rewards import score
+from mtsql.sql.pool import LocalPool
+from mtsql.sql.records import SqlExecutor
+from mtsql.store import write_trajectories
+from mtsql.trajectory import Ending
+
+
+async def play_dialogue(
+    dialogue: Dialogue,
+    dataset: Dataset,
+    history: HistoryMode,
+    executor: SqlExecutor,
+    tokenizer: object,
+    sample: Sample,
+    config: RunConfig,
+) -> list[Played]:
+    """All turns of one dialogue.
+
+    With predicted history a turn waits for the one before it and remembers the agent's own SQL;
+    with gold history the turns do not depend on each other and run together.
+    """
+    specs = turn_specs(dialogue, dataset.schemas[dialogue.db_id])
+
+    async def one(number: int, past: tuple[PastTurn, ...]) -> Played:
+        spec = replace(specs[number], history=past)
+        env = TurnEnv(spec, executor, config.environment, config.sql.limits())
+        codec = Codec(tokenizer, env.tools, thinking=config.model.thinking)
+        trajectory, sequence = await play(env, codec, sample, config.environment)
+        return Played(
+            spec=spec,
+            trajectory=trajectory,
+            sequence=sequence,
+            reward=score(trajectory, config.reward),
+            group=dialogue.dialogue_id,
+            rl_step=0,
+        )
+
+    if history == "gold":
+        return list(await asyncio.gather(*(one(i, spec.history) for i, spec in enumerate(specs))))
+    played: list[Played] = []
+    past: tuple[PastTurn, ...] = ()
+    for number, spec in enumerate(specs):
+        row = await one(number, past)
+        played.append(row)
+        answer = row.trajectory.proposals[-1] if row.trajectory.proposals else ""
+        past = (*past, PastTurn(question=spec.turn.question, sql=answer))
+    return played
+
+
+def scored_turn(row: Played, split: str) -> ScoredTurn:
+    """The verdict of the last proposal; a fault of the machinery has none."""
+    trajectory = row.trajectory
+    final = trajectory.judgements[-1] if trajectory.judgements else None
+    is_fault = trajectory.ending is Ending.INFRA_FAULT
+    return ScoredTurn(
+        dialogue_id=row.spec.dialogue_id,
+        turn_index=row.spec.turn_index,
+        hardness=row.spec.turn.hardness,
+        ex=final.ex if final else (None if is_fault else False),
+        em=final.em if final else (None if is_fault else False),
+        status=final.status if final else ("infra_fault" if is_fault else "no_answer"),
+        split=split,
+    )
+
+
+async def evaluate(
+    model: Path,
+    policy: str,
+    config: RunConfig,
+    device: str,
+    out: Path,
+    trajectories: Path,
+    *,
+    splits: Sequence[str],
+    histories: Sequence[HistoryMode],
+    progress: Callable[[str, int, int], None],
+) -> None:
+    """Play every dialogue of the splits and write what came out.
+
+    For each history mode: `out/POLICY-HISTORY.json` (scores by split and every turn's verdict) and
+    `trajectories/POLICY-HISTORY.parquet`.
+
+    Args:
+        model: Hugging Face folder.
+        policy: label of the model in files and reports.
+        progress: told (history, dialogues done, dialogues in all).
+    """
+    from actors.vllm_engine import engine
+
+    dataset = load_run_data(config)
+    tokenizer = load_tokenizer(model)
+    names = [name for name in splits if dataset.splits.get(name)]
+    async with (
+        LocalPool(
+            dataset.databases,
+            **config.sql.pool(),
+        ) as pool,
+        engine(model, config, device) as sample,
+    ):
+        slots = asyncio.Semaphore(config.evaluation.max_concurrent)
+        work = [(name, dialogue) for name in names for dialogue in dataset.splits[name]]
+
+        async def play_all(history: HistoryMode) -> list[tuple[str, Played]]:
+            num_done = 0
+
+            async def one(name: str, dialogue: Dialogue) -> list[tuple[str, Played]]:
+                nonlocal num_done
+                async with slots:
+                    rows = await play_dialogue(
+                        dialogue, dataset, history, pool, tokenizer, sample, config
+                    )
+                num_done += 1
+                progress(history, num_done, len(work))
+                return [(name, row) for row in rows]
+
+            return [
+                pair
+                for pairs in await asyncio.gather(*(one(*item) for item in work))
+                for pair in pairs
+            ]
+
+        for history in histories:
+            started = time.monotonic()
+            tokens_before = sample.num_tokens
+            done = await play_all(history)
+            turns = [scored_turn(row, name) for name, row in done]
+            write_trajectories(
+                trajectories / f"{policy}-{history}.parquet",
+                [
+                    stored_row(row, policy=policy, split=name, history_mode=history, rl_step=0)
+                    for name, row in done
+                ],
+            )
+            result = {
+                "policy": policy,
+                "history": history,
+                "decoding": "greedy",
+                "elapsed_s": time.monotonic() - started,
+                "sampled_tokens": sample.num_tokens - tokens_before,
+                "splits": {
+                    name: asdict(summarise([turn for turn in turns if turn.split == name]))
+                    for name in names
+                },
+                "all": asdict(summarise(turns)),
+                "turns": [asdict(turn) for turn in turns],
+            }
+            out.mkdir(parents=True, exist_ok=True)
+            partial = out / f"{policy}-{history}.json.partial"
+            partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
+            partial.rename(out / f"{policy}-{history}.json")

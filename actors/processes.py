@@ -1,0 +1,60 @@
+"""The processes of a run: found as our descendants, ended with nothing left."""
+
+import ctypes
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psutil
+
+GRACE_S = 4.0
+"""Between asking processes to end and killing them."""
+
+
+@contextmanager
+def owned_processes() -> Iterator[None]:
+    """Adopt what our descendants leave behind, and turn a polite kill into Ctrl-C.
+
+    Ray and vLLM start processes of their own; as their reaper we find every one of them as our
+    descendant, and end nothing else.
+    """
+    if sys.platform == "linux":
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # A closed terminal counts too, unless `nohup` has it ignored.
+    polite = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    previous = [signal.signal(number, interrupt) for number in polite]
+    try:
+        yield
+    finally:
+        for number, handler in zip(polite, previous, strict=True):
+            signal.signal(number, handler)
+        end_processes()
+
+
+def end_processes() -> None:
+    """End every descendant of this process: politely, then surely."""
+    children = psutil.Process().children(recursive=True)
+    _signal(children, lambda child: child.terminate())
+    _, alive = psutil.wait_procs(children, timeout=GRACE_S)
+    # Some started others while they ended.
+    alive = list({*alive, *psutil.Process().children(recursive=True)})
+    _signal(alive, lambda child: child.kill())
+    psutil.wait_procs(alive, timeout=GRACE_S)
+
+
+def _signal(processes: Sequence[psutil.Process], action: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        try:
+            action(process)
+        except psutil.NoSuchProcess:
+            continue

@@ -1,0 +1,232 @@
+"""The warm start: scripted trajectories, a tiny model if asked for, and verl's SFT trainer."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer
+
+from actors import plugin, tiny_model
+from actors.codec import Codec
+from actors.recorder import Played, stored_row
+from actors.rollout import encode
+from actors.run_data import gold_specs, load_run_data
+from envs.scripted import scripted_trajectories
+from envs.turn_env import TurnEnv, TurnSpec
+from mtsql.config import RunConfig, WarmStartConfig
+from mtsql.data.dataset import Dataset
+from mtsql.errors import DataError, ModelError
+from mtsql.sql.pool import LocalPool
+from mtsql.store import write_trajectories
+from mtsql.trajectory import Trajectory
+
+
+def load_tokenizer(model: str | Path) -> Any:  # noqa: ANN401 - transformers' tokenizers share no useful type
+    """The tokenizer of a model folder.
+
+    Raises:
+        ModelError: the folder holds none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(str(model))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model.path {str(model)!r}: no Hugging Face model there "
+            f"({str(error).splitlines()[0][:120]}); give a folder with config.json, "
+            "tokenizer.json and weights"
+        ) from error
+
+
+async def _scripts(
+    config: RunConfig,
+    warm_start: WarmStartConfig,
+    dataset: Dataset,
+    specs: list[TurnSpec],
+    progress: Callable[[int, int], None] | None,
+) -> list[Trajectory]:
+    def tell(done: int, total: int) -> None:
+        if progress is not None and (done % 200 == 0 or done == total):
+            progress(done, total)
+
+    async with LocalPool(
+        dataset.databases,
+        **config.sql.pool(),
+    ) as pool:
+        return await scripted_trajectories(
+            specs,
+            pool,
+            config.environment,
+            config.sql.limits(),
+            warm_start.scripts,
+            seed=config.seed,
+            per_turn=warm_start.trajectories_per_turn,
+            progress=tell,
+        )
+
+
+async def _prompts(config: RunConfig, specs: list[TurnSpec]) -> list[list[dict[str, str]]]:
+    """The first messages of every turn; building them needs no database."""
+    return [
+        await TurnEnv(spec, _NoDatabase(), config.environment, config.sql.limits()).start()
+        for spec in specs
+    ]
+
+
+class _NoDatabase:
+    async def execute_many(self, requests: Any) -> Any:  # noqa: ANN401
+        raise AssertionError("a prompt needs no query")
+
+
+def prepare_rows(
+    config: RunConfig,
+    warm_start: WarmStartConfig,
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, Path]:
+    """Write the SFT rows and, for a tiny model, its folder.
+
+    Args:
+        progress: told (trajectories played, all) now and then.
+
+    Returns:
+        (Hugging Face folder to start from, Parquet of `input_ids` and `loss_mask`).
+    """
+    dataset = load_run_data(config)
+    specs = gold_specs(dataset, "train")
+    trajectories = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
+    by_turn = {spec.turn.turn_id: spec for spec in specs}
+    prompts = dict(zip(by_turn, asyncio.run(_prompts(config, list(by_turn.values()))), strict=True))
+    if config.model.tiny is not None:
+        base = folder / "base"
+        texts = [message["content"] for messages in prompts.values() for message in messages]
+        for trajectory in trajectories:
+            for step in trajectory.steps:
+                texts.append(step.message)
+                texts.append(step.observation or "")
+        tiny_model.create(base, texts, config.model.tiny, seed=config.seed)
+    else:
+        assert config.model.path is not None
+        base = Path(config.model.path)
+    tokenizer = load_tokenizer(base)
+    tools = TurnEnv(specs[0], _NoDatabase(), config.environment, config.sql.limits()).tools
+    codec = Codec(tokenizer, tools, thinking=config.model.thinking)
+    prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
+    rows = []
+    num_long = 0
+    for number, trajectory in enumerate(trajectories):
+        sequence = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
+        if len(sequence.prompt_ids) + len(sequence.response_ids) > warm_start.max_tokens:
+            num_long += 1
+            continue
+        spec = by_turn[trajectory.turn_id]
+        rows.append(
+            Played(
+                spec=spec,
+                trajectory=trajectory,
+                sequence=sequence,
+                reward=None,
+                group=str(number),
+                rl_step=0,
+            )
+        )
+    if not rows:
+        raise DataError(
+            f"{config.data_folder}: no scripted trajectory fits "
+            f"warm_start.max_tokens={warm_start.max_tokens}; raise it"
+        )
+    write_trajectories(
+        folder / "scripted.parquet",
+        [
+            stored_row(row, policy="scripted", split="train", history_mode="gold", rl_step=0)
+            for row in rows
+        ],
+    )
+    path = folder / "rows.parquet"
+    pq.write_table(
+        pa.table(
+            {
+                "input_ids": [
+                    [*row.sequence.prompt_ids, *row.sequence.response_ids] for row in rows
+                ],
+                "loss_mask": [
+                    [0] * len(row.sequence.prompt_ids) + list(row.sequence.response_mask)
+                    for row in rows
+                ],
+            }
+        ),
+        path,
+    )
+    lengths = [len(row.sequence.prompt_ids) + len(row.sequence.response_ids) for row in rows]
+    facts = {
+        "num_trajectories": len(rows),
+        "num_too_long": num_long,
+        "mean_tokens": sum(lengths) / len(lengths),
+        "mean_prompt_tokens": sum(len(row.sequence.prompt_ids) for row in rows) / len(rows),
+        "mean_steps": sum(len(row.trajectory.steps) for row in rows) / len(rows),
+        "vocab": len(tokenizer),
+    }
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    return base, path
+
+
+def train(config: RunConfig, device: str, base: Path, rows: Path, out: Path) -> Path:
+    """Run verl's SFT trainer on this machine's devices and return the exported Hugging Face folder.
+
+    One rank runs in this process; more of them are processes of torchrun.
+    """
+    assert config.warm_start is not None
+    num_ranks = config.warm_start.num_ranks or config.machine.gpus_per_node
+    if num_ranks == 1:
+        for name, value in {
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "0",
+        }.items():
+            os.environ.setdefault(name, value)
+        train_rank(config, device, base, rows, out)
+    else:
+        job = {
+            "recipe": config.model_dump(mode="json"),
+            "device": device,
+            "paths": [str(base), str(rows), str(out)],
+        }
+        note = rows.with_name("sft_job.json")
+        note.write_text(json.dumps(job), encoding="utf-8")
+        ranks = f"--nproc-per-node={num_ranks}"
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", ranks]
+        # The ranks share the threads that one process would have.
+        threads = max(1, config.machine.learner_threads // num_ranks)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        subprocess.run([*torchrun, "-m", "actors.sft", str(note)], check=True, env=environment)
+    return out / f"global_step_{config.warm_start.num_steps}" / "huggingface"
+
+
+def train_rank(config: RunConfig, device: str, base: Path, rows: Path, out: Path) -> None:
+    """One rank of the SFT trainer; its place stands in RANK and WORLD_SIZE."""
+    from verl.trainer.sft_trainer import run_sft
+
+    from actors.verl_config import sft_config
+
+    plugin.require()
+    assert config.warm_start is not None
+    run_sft(sft_config(config, config.warm_start, device=device, base=base, rows=rows, out=out))
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    base, rows, out = map(Path, job["paths"])
+    train_rank(RunConfig.model_validate(job["recipe"]), job["device"], base, rows, out)
+
+
+if __name__ == "__main__":
+    main()

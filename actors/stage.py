@@ -1,0 +1,275 @@
+"""One stage of a run in a process of its own: `python -m actors.stage STAGE RUN_FOLDER`.
+
+The command that waits for it (actors.run) reads `progress.jsonl` as it grows. A user's mistake ends
+with exit code 2 and one line in `stages/STAGE.error`.
+"""
+
+import asyncio
+import ctypes
+import errno
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtsql.config import RunConfig
+from mtsql.errors import MachineError, UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """Where a stage works."""
+
+    config: RunConfig
+    device: str
+    folder: Path
+
+    def report(self, text: str, done: int, total: int, unit: str) -> None:
+        """Tell the waiting command how far the stage is, counted in `unit`s."""
+        with (self.folder / "progress.jsonl").open("a", encoding="utf-8") as file:
+            file.write(
+                json.dumps({"text": text, "done": done, "total": total, "unit": unit}) + "\n"
+            )
+
+    @property
+    def warm_start_model(self) -> Path:
+        if self.config.warm_start is None:
+            assert self.config.model.path is not None
+            return Path(self.config.model.path)
+        return self.folder / "warm_start" / "model"
+
+    @property
+    def rl_model(self) -> Path:
+        return self.folder / "rl" / "model"
+
+
+def _data(context: StageContext) -> None:
+    config = context.config
+    if config.data_folder.exists():
+        from mtsql.data.dataset import load_dataset
+
+        load_dataset(config.data_folder)
+        return
+    if config.data.source == "embedded":
+        from mtsql.data.embedded import generate
+
+        sizes = {
+            "num_train": config.data.num_train_dialogues,
+            "num_valid": config.data.num_valid_dialogues,
+            "num_test": config.data.num_test_dialogues,
+            "num_test_ood": config.data.num_test_ood_dialogues,
+        }
+        generate(
+            config.data_folder,
+            seed=config.data.seed,
+            **{name: size for name, size in sizes.items() if size is not None},
+        )
+    else:
+        from mtsql.data.prepare import prepare
+
+        assert config.data.source_dir is not None
+        prepare(
+            config.data.source,
+            source=config.data.source_dir / config.data.source,
+            out=config.data_folder,
+            seed=config.data.seed,
+        )
+
+
+def _warm_start(context: StageContext) -> None:
+    from actors import sft
+
+    config = context.config
+    assert config.warm_start is not None
+    folder = context.folder / "warm_start"
+    rows, base_note = folder / "rows.parquet", folder / "base.txt"
+    if not base_note.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        base, rows = sft.prepare_rows(
+            config,
+            config.warm_start,
+            folder,
+            progress=lambda done, total: context.report(
+                "scripts played", done, total, "trajectories"
+            ),
+        )
+        # Written last: its presence says that everything before it is whole.
+        base_note.write_text(str(base), encoding="utf-8")
+    exported = sft.train(
+        config, context.device, Path(base_note.read_text("utf-8")), rows, folder / "checkpoints"
+    )
+    _publish(exported, context.warm_start_model)
+    _write_warm_start_metrics(context)
+
+
+def _write_warm_start_metrics(context: StageContext) -> None:
+    lines = []
+    log = context.folder / "metrics" / "warm_start-verl.jsonl"
+    for text in log.read_text(encoding="utf-8").splitlines():
+        row = json.loads(text)
+        data = row["data"]
+        if "train/loss" in data:
+            lines.append(
+                {"step": row["step"], "loss": data["train/loss"], "lr": data.get("train/lr")}
+            )
+    (context.folder / "metrics" / "warm_start.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
+
+
+def _publish(exported: Path, model: Path) -> None:
+    """Copy a Hugging Face folder to its public place, whole or not at all."""
+    partial = model.with_name(model.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(exported, partial)
+    shutil.rmtree(model, ignore_errors=True)
+    partial.rename(model)
+
+
+def _rl(context: StageContext) -> None:
+    from actors import rl
+
+    exported = rl.train(context.config, context.device, context.warm_start_model, context.folder)
+    _publish(exported, context.rl_model)
+
+
+def _evaluate(policy: str) -> Callable[[StageContext], None]:
+    def run(context: StageContext) -> None:
+        from actors.evaluate import evaluate
+
+        config = context.config
+        model = context.rl_model if policy == "rl" else context.warm_start_model
+        asyncio.run(
+            evaluate(
+                model,
+                policy,
+                config,
+                context.device,
+                context.folder / "evaluation",
+                context.folder / "trajectories",
+                splits=config.evaluation.splits,
+                histories=config.evaluation.histories,
+                progress=lambda history, done, total: context.report(
+                    f"{history} history", done, total, "dialogues"
+                ),
+            )
+        )
+
+    return run
+
+
+def _evaluate_any(context: StageContext) -> None:
+    """What `mtsql eval` asks for: any model with the recipe's data."""
+    from actors.evaluate import evaluate
+
+    saved = json.loads((context.folder / "run.json").read_text(encoding="utf-8"))["evaluate"]
+    asyncio.run(
+        evaluate(
+            Path(saved["model"]),
+            saved["policy"],
+            context.config,
+            context.device,
+            Path(saved["out"]),
+            Path(saved["out"]),
+            splits=context.config.evaluation.splits,
+            histories=context.config.evaluation.histories,
+            progress=lambda history, done, total: context.report(
+                f"{history} history", done, total, "dialogues"
+            ),
+        )
+    )
+
+
+STAGES: dict[str, Callable[[StageContext], None]] = {
+    "data": _data,
+    "warm_start": _warm_start,
+    "evaluate_warm_start": _evaluate("warm_start"),
+    "rl": _rl,
+    "evaluate_rl": _evaluate("rl"),
+    "evaluate": _evaluate_any,
+}
+
+
+ON_A_GPU_NODE = ("warm_start", "evaluate_warm_start", "evaluate_rl", "evaluate")
+"""Stages that compute in their own process, which on a cluster must lie on a node with GPUs."""
+
+
+def run_here_or_there(stage: str, context: StageContext) -> None:
+    """Run a stage in this process, or on a GPU node of the cluster that the recipe joins.
+
+    The run's folder must be visible on every node.
+    """
+    address = context.config.machine.ray_address
+    if address is None or stage not in ON_A_GPU_NODE:
+        STAGES[stage](context)
+        return
+    import ray
+
+    num_gpus = context.config.machine.gpus_per_node if context.device == "gpu" else 0
+    ray.init(address=address, namespace="mtsql")
+    # A failed stage is resumed by a person or a supervisor, never silently run twice.
+    task = ray.remote(num_gpus=num_gpus, num_cpus=1, max_retries=0)(_run_there)
+    mistake = ray.get(task.remote(stage, str(context.folder.absolute())))
+    if mistake is not None:
+        raise UserError(mistake)
+
+
+def _run_there(stage: str, folder: str) -> str | None:
+    """The text of a user's mistake, or None."""
+    try:
+        STAGES[stage](load_context(Path(folder)))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def load_context(folder: Path) -> StageContext:
+    """Read what the waiting command wrote into the run's folder."""
+    saved = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return StageContext(
+        config=RunConfig.model_validate(saved["recipe"]), device=saved["device"], folder=folder
+    )
+
+
+def explain_os_error(error: OSError) -> UserError | None:
+    """A full disk or a taken port in words; None for anything else."""
+    if error.errno == errno.ENOSPC:
+        where = f" while writing {error.filename}" if error.filename else ""
+        return MachineError(
+            f"no space left on the disk{where}: free some, or set run_dir to another disk"
+        )
+    if error.errno == errno.EADDRINUSE:
+        return MachineError("no free port on this machine: end what holds it, or try again")
+    return None
+
+
+def _die_with_parent() -> None:
+    """End when the waiting command dies, however it dies; Ray and vLLM end with their driver."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
+
+
+def main() -> int:
+    _die_with_parent()
+    stage, folder = sys.argv[1], Path(sys.argv[2])
+    try:
+        try:
+            run_here_or_there(stage, load_context(folder))
+        except OSError as error:
+            known = explain_os_error(error)
+            if known is None:
+                raise
+            raise known from error
+    except UserError as error:
+        (folder / "stages" / f"{stage}.error").write_text(str(error), encoding="utf-8")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

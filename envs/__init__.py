@@ -1,0 +1,1 @@
+"""Environments in message space: async, single-use, no tokens, no cluster."""

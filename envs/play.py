@@ -1,0 +1,46 @@
+"""Play a turn to its end with any policy that maps messages to a message."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from envs.turn_env import Message, TurnEnv
+from mtsql.trajectory import Ending, Trajectory
+
+
+class Generate(Protocol):
+    """A policy: a vLLM actor, an HTTP client and a scripted one all fit.
+
+    Raises:
+        OutOfTokens: the token limit came before the message's end.
+        GenerationFault: the machinery failed; the trajectory stays unscored.
+    """
+
+    async def __call__(self, messages: Sequence[Message]) -> str: ...
+
+
+class OutOfTokens(Exception):
+    """The policy has no token left for a message."""
+
+
+class GenerationFault(Exception):
+    """The policy's machinery failed; the text says how."""
+
+
+async def collect(env: TurnEnv, generate: Generate) -> Trajectory:
+    """Play one turn to its end and return the record."""
+    messages = await env.start()
+    while True:
+        try:
+            message = await generate(messages)
+        except OutOfTokens:
+            return await env.finish(truncated=Ending.MAX_TOKENS)
+        except GenerationFault as error:
+            return await env.finish(fault=str(error) or "generation failed")
+        result = await env.step(message)
+        if result.observation is None:
+            return await env.finish()
+        messages = [
+            *messages,
+            {"role": "assistant", "content": message},
+            {"role": "tool", "content": result.observation},
+        ]

@@ -1,0 +1,170 @@
+"""Scripted play for the warm start: honest trajectories with mistakes, checks and corrections.
+
+The script knows the gold SQL but acts on what its observations show. Where the agent could not know
+how a column stores a text value, the script guesses; it finds out as the agent does, by looking.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Generator, Iterable, Sequence
+from random import Random
+from typing import Any
+
+from envs.play import collect
+from envs.turn_env import Message, TurnEnv, TurnSpec
+from mtsql.config import EnvironmentConfig, ScriptConfig
+from mtsql.perturb import (
+    ColumnKey,
+    condition_keys,
+    dropped_condition,
+    flip_case,
+    guessed_columns,
+    text_conditions,
+    wrong_column,
+)
+from mtsql.protocol import ActionName, Answer, ToolCall, Verdict, render_action
+from mtsql.sql.records import QueryLimits, SqlExecutor
+from mtsql.trajectory import Trajectory
+
+Observation = dict[str, Any]
+Script = Generator[ToolCall | Answer, Observation, None]
+
+EXECUTE = ToolCall(name=ActionName.EXECUTE)
+COMPARE = ToolCall(name=ActionName.VERIFY, target="memory")
+
+
+class ScriptedPolicy:
+    """A policy for one environment; each of its choices is drawn from `scripts`.
+
+    Example, stored values are upper case and the guess is wrong:
+        propose(... WHERE city = 'Rome')    execute -> empty    correct(... WHERE city = 'ROME')
+        execute -> rows                     answer
+    """
+
+    def __init__(self, spec: TurnSpec, scripts: ScriptConfig, rng: Random) -> None:
+        self._scripts = scripts
+        self._rng = rng
+        self._spec = spec
+        self._gold = spec.turn.gold_sql
+        self._unknown = _unknown_columns(spec)
+        self._wrong: set[ColumnKey] = {
+            column for column in self._unknown if self._draw(scripts.wrong_case)
+        }
+        self._forgetful: str | None = None
+        if self._draw(scripts.dropped_condition) and spec.history:
+            earlier = condition_keys(spec.history[-1].sql)
+            self._forgetful = dropped_condition(self._gold, rng, among=earlier)
+        self._script = self._play()
+        self._has_started = False
+
+    async def __call__(self, messages: Sequence[Message]) -> str:
+        if not self._has_started:
+            self._has_started = True
+            return render_action(next(self._script))
+        seen: Observation = json.loads(messages[-1]["content"])
+        # The environment announces its limit; the last message is better spent on the answer.
+        if seen.get("steps_left", 2) <= 1:
+            return render_action(Answer())
+        return render_action(self._script.send(seen))
+
+    def _draw(self, share: float) -> bool:
+        return self._rng.random() < share
+
+    def _sql(self) -> str:
+        """The query as the script believes it to be now."""
+        return flip_case(self._forgetful or self._gold, self._wrong)
+
+    def _play(self) -> Script:
+        is_column_wrong = False
+        first = self._sql()
+        if self._draw(self._scripts.wrong_column):
+            mistaken = wrong_column(first, self._spec.schema, self._rng)
+            is_column_wrong, first = mistaken is not None, mistaken or first
+        yield ToolCall(name=ActionName.PROPOSE, sql=first)
+        if self._spec.history and self._draw(self._scripts.verify_memory):
+            comparison = yield COMPARE
+            if self._forgetful is not None and _drops_condition(comparison):
+                self._forgetful = None
+                is_column_wrong = False
+                yield _correct(self._sql())
+        is_due = self._draw(self._scripts.execute)
+        while is_due:
+            seen = yield EXECUTE
+            is_failing = _looks_wrong(seen)
+            if self._draw(self._scripts.verify_execution):
+                yield _verdict("fail" if is_failing else "pass")
+            is_due = is_failing and self._draw(self._scripts.correct)
+            if not is_due:
+                break
+            if "error" in seen and is_column_wrong:
+                is_column_wrong = False
+            elif "error" not in seen and self._wrong:
+                # The reply shows what the column stores, so the second guess is no guess.
+                self._wrong = set[ColumnKey]()
+            else:
+                break
+            yield _correct(self._sql())
+        yield Answer()
+
+
+async def scripted_trajectories(
+    specs: Iterable[TurnSpec],
+    executor: SqlExecutor,
+    config: EnvironmentConfig,
+    limits: QueryLimits,
+    scripts: ScriptConfig,
+    *,
+    seed: int,
+    per_turn: int,
+    max_concurrent: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Trajectory]:
+    """Play every turn `per_turn` times through the real environment.
+
+    The choices of an attempt depend on (seed, turn_id, attempt) only, not on order or concurrency.
+
+    Args:
+        progress: called with (trajectories done, all) after each one.
+
+    Returns:
+        The trajectories, turn by turn in the order of `specs`.
+    """
+    work = [(spec, attempt) for spec in specs for attempt in range(per_turn)]
+    slots = asyncio.Semaphore(max_concurrent)
+    num_done = 0
+
+    async def play(spec: TurnSpec, attempt: int) -> Trajectory:
+        nonlocal num_done
+        async with slots:
+            rng = Random(f"{seed}/{spec.turn.turn_id}/{attempt}")
+            policy = ScriptedPolicy(spec, scripts, rng)
+            trajectory = await collect(TurnEnv(spec, executor, config, limits), policy)
+        num_done += 1
+        if progress is not None:
+            progress(num_done, len(work))
+        return trajectory
+
+    return list(await asyncio.gather(*(play(*item) for item in work)))
+
+
+def _unknown_columns(spec: TurnSpec) -> list[ColumnKey]:
+    """Columns whose stored form the agent has to guess: no earlier SQL shows a value of theirs."""
+    known = {condition.column for past in spec.history for condition in text_conditions(past.sql)}
+    return guessed_columns(spec.turn.gold_sql, known=known)
+
+
+def _correct(sql: str) -> ToolCall:
+    return ToolCall(name=ActionName.CORRECT, sql=sql)
+
+
+def _verdict(verdict: Verdict) -> ToolCall:
+    return ToolCall(name=ActionName.VERIFY, target="execution", verdict=verdict)
+
+
+def _looks_wrong(seen: Observation) -> bool:
+    """An error, or a result that is empty, all NULL or a single zero."""
+    return "error" in seen or "note" in seen
+
+
+def _drops_condition(comparison: Observation) -> bool:
+    return any(element.startswith("where ") for element in comparison.get("dropped", ()))

@@ -1,0 +1,369 @@
+"""A recipe, typed: OmegaConf reads YAML and dotted overrides, pydantic decides, once, at the door.
+
+Every key is documented here, beside its default. A misspelt key is refused with its path and the
+nearest right name.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from mtsql.errors import ConfigError
+from mtsql.sql.records import QueryLimits
+
+HistoryMode = Literal["gold", "predicted"]
+DataSource = Literal["embedded", "sparc", "cosql", "spider"]
+
+
+class Section(BaseModel):
+    """The base of every part of a recipe: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Which dialogues, and where they lie."""
+
+    source: DataSource = "embedded"
+    """`embedded` is generated offline in seconds; the others read official releases."""
+    source_dir: Path | None = None
+    """Folder of the release (holds sparc/, cosql/ or spider/); not used by `embedded`."""
+    folder: Path | None = None
+    """Prepared dataset folder; made when it is missing. Default: RUN_DIR/data."""
+    seed: int = 1
+    """Seed of the embedded generator and of the validation split carved from train."""
+    num_train_dialogues: PositiveInt | None = None
+    """Embedded: how many to generate. Real data: use only the first ones (None: all)."""
+    num_valid_dialogues: PositiveInt | None = None
+    num_test_dialogues: PositiveInt | None = None
+    num_test_ood_dialogues: PositiveInt | None = None
+
+
+class TinyModelConfig(Section):
+    """A Qwen3 and a byte-level BPE tokenizer, both trained from scratch."""
+
+    vocab_size: PositiveInt = 2048
+    hidden_size: PositiveInt = 192
+    num_layers: PositiveInt = 4
+    num_heads: PositiveInt = 6
+    num_kv_heads: PositiveInt = 2
+    head_dim: int = Field(default=32, ge=32, multiple_of=32)
+    """vLLM's CPU attention works on multiples of 32."""
+    intermediate_size: PositiveInt = 512
+    max_position: PositiveInt = 2048
+
+
+class ModelConfig(Section):
+    """The policy's starting point: one of the two keys."""
+
+    tiny: TinyModelConfig | None = None
+    """Train a tiny model from scratch (the embedded default)."""
+    path: str | None = None
+    """A Hugging Face model folder, e.g. a local copy of Qwen3-1.7B."""
+    thinking: bool = False
+    """Passed to chat templates that know `enable_thinking` (Qwen3)."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.tiny is None) == (self.path is None):
+            raise ValueError("set exactly one of model.tiny and model.path")
+        return self
+
+
+class EnvironmentConfig(Section):
+    """One turn as the agent lives it."""
+
+    dialect: Literal["actions"] = "actions"
+    """How the actions stand on the wire."""
+    prompt: Literal["compact", "full"] = "full"
+    """`compact` holds schema, history and question only; `full` adds the task and the rules."""
+    history: HistoryMode = "gold"
+    """What memory holds of earlier turns in training."""
+    max_steps: PositiveInt = 8
+    """Model messages in one turn; the last one is announced."""
+    max_malformed: PositiveInt = 2
+    """Unreadable messages in a row that end the turn."""
+    max_prompt_tokens: PositiveInt = 4000
+    max_response_tokens: PositiveInt = 8000
+    """All steps of a turn together, observations included."""
+    max_step_tokens: PositiveInt = 1000
+    """One model message."""
+    call_timeout_s: PositiveFloat = 300.0
+    """One model call or one environment step; a longer one is an infrastructure fault."""
+    preview_rows: PositiveInt = 5
+    """Rows that an observation shows; the count is always given."""
+    preview_cell_chars: PositiveInt = 60
+    preview_chars: PositiveInt = 2000
+    """All previewed cells of one observation together."""
+
+
+class SqlConfig(Section):
+    """The pool of database processes, one on each node."""
+
+    num_workers: PositiveInt = 2
+    timeout_s: PositiveFloat = 5.0
+    max_vm_steps: PositiveInt = 50_000_000
+    max_rows: PositiveInt = 10_000
+    max_bytes: PositiveInt = 8_000_000
+    memory_mb: PositiveInt = 1024
+    """Address space of one worker."""
+    cache_mb: PositiveInt = 64
+
+    def pool(self) -> dict[str, int]:
+        """The keyword arguments of a pool: local or, through Ray, one on each node."""
+        return {
+            "num_workers": self.num_workers,
+            "memory_mb": self.memory_mb,
+            "cache_bytes": self.cache_mb * 1_000_000,
+        }
+
+    def limits(self) -> QueryLimits:
+        return QueryLimits(
+            timeout_s=self.timeout_s,
+            max_vm_steps=self.max_vm_steps,
+            max_rows=self.max_rows,
+            max_bytes=self.max_bytes,
+        )
+
+
+class ScriptConfig(Section):
+    """Shares of the behaviours that scripted trajectories mix; RL moves the policy between them."""
+
+    wrong_case: NonNegativeFloat = Field(default=0.5, le=1)
+    """First proposals that write a text value in a case the database may not hold."""
+    wrong_column: NonNegativeFloat = Field(default=0.03, le=1)
+    """First proposals that name a column which does not exist."""
+    dropped_condition: NonNegativeFloat = Field(default=0.05, le=1)
+    """First proposals that forget a condition of the dialogue."""
+    execute: NonNegativeFloat = Field(default=0.5, le=1)
+    """Proposals that are executed; the others are answered blindly."""
+    correct: NonNegativeFloat = Field(default=0.6, le=1)
+    """Failing executions that are corrected; the others are answered anyway."""
+    verify_execution: NonNegativeFloat = Field(default=0.3, le=1)
+    """Executions followed by a verdict."""
+    verify_memory: NonNegativeFloat = Field(default=0.15, le=1)
+    """Proposals of later turns that are compared with the dialogue's memory."""
+
+
+class WarmStartConfig(Section):
+    """Supervised fine-tuning on trajectories before RL."""
+
+    scripts: ScriptConfig = ScriptConfig()
+    trajectories_per_turn: PositiveInt = 2
+    num_steps: PositiveInt = 600
+    batch_size: PositiveInt = 32
+    """Trajectories in one optimizer step."""
+    micro_batch_tokens: PositiveInt = 8192
+    num_ranks: PositiveInt | None = None
+    """Learner processes that share a batch; None: machine.gpus_per_node."""
+    learning_rate: PositiveFloat = 1e-3
+    warmup_steps: NonNegativeInt = 30
+    weight_decay: NonNegativeFloat = 0.01
+    save_every: PositiveInt = 200
+    """Optimizer steps between checkpoints, from which a killed run resumes."""
+    max_tokens: PositiveInt = 1024
+    """Longer trajectories are left out and counted."""
+
+
+class RewardConfig(Section):
+    """Weights of the reward's parts."""
+
+    ex: NonNegativeFloat = 1.0
+    em: NonNegativeFloat = 1.0
+    verify: NonNegativeFloat = 0.1
+    """Process reward of an execution verdict that agrees with gold, on the step's last token."""
+
+
+class CurriculumConfig(Section):
+    """Which turns come next: those whose outcome is uncertain teach most."""
+
+    enabled: bool = True
+    floor: PositiveFloat = 0.05
+    """Least weight of a difficulty band, against 0.25 for a band with success 0.5."""
+    decay: NonNegativeFloat = Field(default=0.8, le=1)
+    """How much of a band's past counts after each step."""
+
+
+class RLConfig(Section):
+    """Group-relative policy optimisation through verl's V1 trainer."""
+
+    num_steps: PositiveInt = 24
+    turns_per_step: PositiveInt = 16
+    group_size: int = Field(default=8, ge=2)
+    """Trajectories for the same turn, compared with each other."""
+    temperature: PositiveFloat = 1.0
+    learning_rate: PositiveFloat = 1e-6
+    advantage: Literal["grpo", "grpo_steps"] = "grpo_steps"
+    """`grpo`: one scalar for a trajectory. `grpo_steps`: process rewards stay with their step."""
+    kl_coef: NonNegativeFloat = 0.0
+    """Weight of the KL loss against the warm start; 0 loads no reference model."""
+    clip_low: PositiveFloat = 0.2
+    clip_high: PositiveFloat = 0.2
+    max_batch_tokens: PositiveInt = 16384
+    """Tokens in one forward pass of the learner."""
+    save_every: PositiveInt = 10
+    curriculum: CurriculumConfig = CurriculumConfig()
+
+
+class EvaluationConfig(Section):
+    """Greedy decoding through vLLM and the same environment."""
+
+    histories: tuple[HistoryMode, ...] = ("gold", "predicted")
+    splits: tuple[str, ...] = ("test", "test_ood")
+    num_bootstrap: PositiveInt = 2000
+    """Samples of dialogues for the 95 % intervals."""
+    max_concurrent: PositiveInt = 64
+    """Dialogues played at the same time."""
+
+
+class MachineConfig(Section):
+    """Where it runs."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    num_nodes: PositiveInt = 1
+    gpus_per_node: PositiveInt = 1
+    """On a CPU machine: learner ranks."""
+    learner_threads: PositiveInt = 2
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    rollout_memory_share: PositiveFloat = Field(default=0.6, le=1)
+    """Share of a GPU's memory for vLLM's weights and cache."""
+    rollout_cache_gb: PositiveInt = 1
+    """vLLM's key-value cache on a CPU machine."""
+    max_running: PositiveInt = 128
+    """Sequences that one vLLM replica decodes together."""
+    tensor_parallel: PositiveInt = 1
+    agent_workers: PositiveInt = 1
+    """Ray actors that play trajectories."""
+    ray_address: str | None = None
+    """None starts a local Ray; `auto` joins the running cluster (`ray job submit`)."""
+
+
+class RunConfig(Section):
+    """One experiment, whole."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 1
+    run_dir: Path | None = None
+    """Default: runs/NAME."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig
+    environment: EnvironmentConfig = EnvironmentConfig()
+    sql: SqlConfig = SqlConfig()
+    warm_start: WarmStartConfig | None = WarmStartConfig()
+    """None: RL starts from model.path as it is."""
+    reward: RewardConfig = RewardConfig()
+    rl: RLConfig | None = RLConfig()
+    """None: stop after the warm start."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    machine: MachineConfig = MachineConfig()
+
+    @property
+    def folder(self) -> Path:
+        return self.run_dir if self.run_dir is not None else Path("runs") / self.name
+
+    @property
+    def data_folder(self) -> Path:
+        return self.data.folder if self.data.folder is not None else self.folder / "data"
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if (
+            self.data.source != "embedded"
+            and self.data.source_dir is None
+            and self.data.folder is None
+        ):
+            raise ValueError(
+                f"data.source is {self.data.source!r}: "
+                "set data.source_dir to the folder of the release"
+            )
+        if self.model.tiny is not None and self.warm_start is None:
+            raise ValueError("model.tiny starts from random weights: keep warm_start")
+        environment = self.environment
+        room = environment.max_prompt_tokens + environment.max_response_tokens
+        if self.model.tiny is not None and room > self.model.tiny.max_position:
+            raise ValueError(
+                f"environment.max_prompt_tokens + max_response_tokens is {room}, beyond "
+                f"model.tiny.max_position {self.model.tiny.max_position}"
+            )
+        return self
+
+
+def load_config(recipe: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe and its dotted overrides.
+
+    Args:
+        recipe: a YAML file with the keys of `RunConfig`.
+        overrides: `rl.num_steps=40` and the like; later ones win.
+
+    Raises:
+        ConfigError: one line that names the file, the key and the fix.
+    """
+    if not recipe.is_file():
+        raise ConfigError(f"{recipe}: no such recipe; `ls recipes/*.yaml` lists those that ship")
+    try:
+        tree = OmegaConf.load(recipe)
+        for override in overrides:
+            if "=" not in override:
+                raise ConfigError(f"override {override!r}: write KEY=VALUE, e.g. rl.num_steps=40")
+        tree = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(tree, resolve=True)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{recipe}: not readable as YAML: {line}{error.problem}") from error
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"{recipe}: not readable as YAML: {str(error).splitlines()[0]}"
+        ) from error
+    try:
+        return RunConfig.model_validate(plain)
+    except ValidationError as error:
+        raise ConfigError(f"{recipe}: {explain(error, RunConfig)}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first mistake in one line: the key's path, what is wrong, and the nearest right name."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
+    if first["type"] == "extra_forbidden":
+        names = _keys_at(model, path[:-1])
+        near = difflib.get_close_matches(path[-1], names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
+        return f"unknown key {key!r}; {hint}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{message}{more}"
+    given = "" if first["type"] == "missing" else f" (given: {first['input']!r})"
+    return f"key {key!r}: {message}{given}{more}"
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    for name in path:
+        if name not in model.model_fields:
+            return []
+        annotation = model.model_fields[name].annotation
+        options = [annotation, *get_args(annotation)]
+        sections = [
+            part for part in options if isinstance(part, type) and issubclass(part, BaseModel)
+        ]
+        if not sections:
+            return []
+        model = sections[0]
+    return list(model.model_fields)

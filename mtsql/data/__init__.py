@@ -1,0 +1,1 @@
+"""Dialogues: their records, their readers and the embedded generator."""

@@ -1,0 +1,292 @@
+"""From a downloaded dataset to a prepared folder: execute golds, grade, split by database.
+
+The official dev file becomes `test` and is never trained on or chosen by. `valid`, which selects
+checkpoints, is carved out of train by whole databases, so that it too measures unseen schemas.
+
+A turn that cannot be judged is left out and reported, never scored: one whose database is absent,
+or whose gold does not run. Its dialogue keeps the other turns in order, with their own ids, so a
+gap in the ids shows where a turn was.
+"""
+
+import asyncio
+import hashlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from mtsql.data.dataset import SkippedTurn, staging_folder, write_dataset
+from mtsql.data.readers import FILES, RawDialogue, RawSource, SourceName, read_source
+from mtsql.data.records import Dialogue, Turn
+from mtsql.data.reflect import reflect_sqlite
+from mtsql.errors import DataError
+from mtsql.evaluation.hardness import hardness
+from mtsql.schema import Schema
+from mtsql.sql.pool import LocalPool
+from mtsql.sql.records import QueryRequest, QueryStatus, SqlExecutor
+
+GOLD_BATCH = 64
+"""Golds sent to the executor at once: enough to keep its workers busy, and the bar moving."""
+
+Gold = tuple[str, str]
+"""A db_id and a statement; many dialogues share one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareReport:
+    """What became of a source's turns."""
+
+    name: str
+    out: Path
+    num_turns_read: int
+    splits: Mapping[str, list[Dialogue]]
+    skipped: tuple[SkippedTurn, ...]
+    notes: tuple[str, ...]
+    elapsed_s: float
+
+    def lines(self) -> list[str]:
+        """One line for each fact, in plain words.
+
+        Example: `skipped 59 turns: missing_database (wta_1 59)`.
+        """
+        num_kept = sum(_num_turns(dialogues) for dialogues in self.splits.values())
+        by_kind: dict[tuple[str, str], Counter[str]] = {}
+        for turn in self.skipped:
+            unit = "dialogues" if turn.turn_id is None else "turns"
+            by_kind.setdefault((unit, turn.kind), Counter())[turn.db_id] += 1
+        return [
+            f"{self.name}: {self.num_turns_read} turns read, {num_kept} kept",
+            *(
+                f"skipped {counts.total()} {unit}: {kind} ({_most_common(counts)})"
+                for (unit, kind), counts in sorted(by_kind.items())
+            ),
+            *(
+                f"{split}: {len(dialogues)} dialogues, {_num_turns(dialogues)} turns, "
+                f"{len({dialogue.db_id for dialogue in dialogues})} databases"
+                for split, dialogues in self.splits.items()
+            ),
+            *self.notes,
+            f"written to {self.out} in {self.elapsed_s:.1f} s",
+        ]
+
+
+def _num_turns(dialogues: Sequence[Dialogue | RawDialogue]) -> int:
+    return sum(len(dialogue.turns) for dialogue in dialogues)
+
+
+def _most_common(counts: Counter[str], limit: int = 5) -> str:
+    shown = [f"{db_id} {count}" for db_id, count in counts.most_common(limit)]
+    return ", ".join(shown + ([f"{len(counts) - limit} more"] if len(counts) > limit else []))
+
+
+def prepare(
+    source_name: SourceName,
+    *,
+    source: Path,
+    out: Path,
+    seed: int = 1,
+    valid_share: float = 0.08,
+) -> PrepareReport:
+    """Prepare the dataset in the folder `source` and write it to `out`.
+
+    Args:
+        seed: decides which databases are `valid`; the same for all sources that share them.
+        valid_share: largest share of train's turns that `valid` may take, above 0 and below 1.
+
+    Raises:
+        DataError: the source is absent or malformed, no turn is left, or `out` is something else.
+    """
+    if not 0 < valid_share < 1:
+        raise DataError(f"valid_share is {valid_share}: choose a share above 0 and below 1")
+    started_s = time.monotonic()
+    with staging_folder(out) as staging:
+        raw = read_source(source_name, source)
+        schemas = _schemas(raw)
+        failures, empty = asyncio.run(_run_locally(raw, schemas))
+        skipped: list[SkippedTurn] = []
+        kept = {
+            split: [
+                usable
+                for dialogue in dialogues
+                if (usable := _usable_part(dialogue, failures, schemas, skipped)).turns
+            ]
+            for split, dialogues in raw.dialogues.items()
+        }
+        if not kept["train"]:
+            first = f"the first is skipped for {skipped[0].reason}" if skipped else "it holds none"
+            raise DataError(f"{source}: no turn of train can be used; {first}; mend the source")
+        train, valid = carve_valid(kept["train"], seed=seed, share=valid_share)
+        splits = {"train": train, "valid": valid, "test": kept.get("dev", [])}
+        used = {dialogue.db_id for dialogues in splits.values() for dialogue in dialogues}
+        write_dataset(
+            staging,
+            name=source_name,
+            seed=seed,
+            splits=splits,
+            databases={db_id: raw.databases[db_id] for db_id in used},
+            schemas=[schemas[db_id] for db_id in sorted(used)],
+            skipped=skipped,
+        )
+    return PrepareReport(
+        name=source_name,
+        out=out,
+        num_turns_read=sum(_num_turns(dialogues) for dialogues in raw.dialogues.values()),
+        splits=splits,
+        skipped=tuple(skipped),
+        notes=tuple(_notes(raw, splits, empty)),
+        elapsed_s=time.monotonic() - started_s,
+    )
+
+
+def _schemas(raw: RawSource) -> dict[str, Schema]:
+    """Of tables.json, which exact match follows; read out of the database where it has no entry."""
+    named = {dialogue.db_id for dialogues in raw.dialogues.values() for dialogue in dialogues}
+    return {
+        db_id: raw.schemas.get(db_id) or reflect_sqlite(db_id, path)
+        for db_id, path in raw.databases.items()
+        if db_id in named
+    }
+
+
+async def _run_locally(
+    raw: RawSource, schemas: Mapping[str, Schema]
+) -> tuple[dict[Gold, str], list[str]]:
+    golds = {
+        (dialogue.db_id, turn.gold_sql): None  # a dict, to keep the order of the files
+        for dialogues in raw.dialogues.values()
+        for dialogue in dialogues
+        if dialogue.db_id in schemas
+        for turn in dialogue.turns
+    }
+    async with LocalPool(raw.databases) as pool:
+        return await failing_golds(list(golds), pool), await empty_databases(schemas, pool)
+
+
+async def failing_golds(golds: Sequence[Gold], executor: SqlExecutor) -> dict[Gold, str]:
+    """Run each gold once and give those that fail with a reason, `gold_STATUS: KIND: MESSAGE`."""
+    failures: dict[Gold, str] = {}
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("running gold SQL", total=len(golds))
+        for start in range(0, len(golds), GOLD_BATCH):
+            batch = golds[start : start + GOLD_BATCH]
+            results = await executor.execute_many(
+                [QueryRequest(db_id=db_id, sql=sql) for db_id, sql in batch]
+            )
+            for gold, result in zip(batch, results, strict=True):
+                if result.status is not QueryStatus.OK:
+                    facts = (f"gold_{result.status}", result.kind, result.message)
+                    failures[gold] = ": ".join(fact for fact in facts if fact)
+            progress.advance(task, len(batch))
+    return failures
+
+
+async def empty_databases(schemas: Mapping[str, Schema], executor: SqlExecutor) -> list[str]:
+    """The databases without a single row, where nearly all queries give the same empty result."""
+    requests: list[QueryRequest] = []
+    for db_id, schema in schemas.items():
+        # tables.json lists some of SQLite's own tables, which fill by themselves.
+        names = [table.name for table in schema.tables if not table.name.startswith("sqlite_")]
+        quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+        counts = " + ".join(["0", *(f"EXISTS (SELECT 1 FROM {name})" for name in quoted)])
+        requests.append(QueryRequest(db_id=db_id, sql=f"SELECT {counts}"))
+    results = await executor.execute_many(requests)
+    # A table that tables.json has and the database has not is an error: no verdict, no note.
+    return sorted(
+        request.db_id
+        for request, result in zip(requests, results, strict=True)
+        if result.status is QueryStatus.OK and result.rows == ((0,),)
+    )
+
+
+def _usable_part(
+    raw: RawDialogue,
+    failures: Mapping[Gold, str],
+    schemas: Mapping[str, Schema],
+    skipped: list[SkippedTurn],
+) -> Dialogue:
+    """The dialogue with the turns that can be judged; the others are added to `skipped`."""
+    turns: list[Turn] = []
+    if not raw.turns:
+        skipped.append(_skipped(raw, None, "no_turns: the dialogue is empty"))
+    for turn in raw.turns:
+        schema = schemas.get(raw.db_id)
+        if schema is None:
+            reason = f"missing_database: no file {raw.db_id}.sqlite"
+            skipped.append(_skipped(raw, turn.turn_id, reason))
+        elif reason := failures.get((raw.db_id, turn.gold_sql)):
+            skipped.append(_skipped(raw, turn.turn_id, reason))
+        else:
+            turns.append(
+                Turn(
+                    turn_id=turn.turn_id,
+                    question=turn.question,
+                    gold_sql=turn.gold_sql,
+                    hardness=hardness(turn.gold_sql, schema),
+                    tags=turn.tags,
+                )
+            )
+    return Dialogue(dialogue_id=raw.dialogue_id, db_id=raw.db_id, turns=tuple(turns))
+
+
+def _skipped(raw: RawDialogue, turn_id: str | None, reason: str) -> SkippedTurn:
+    return SkippedTurn(dialogue_id=raw.dialogue_id, turn_id=turn_id, db_id=raw.db_id, reason=reason)
+
+
+def carve_valid(
+    dialogues: Sequence[Dialogue], *, seed: int, share: float
+) -> tuple[list[Dialogue], list[Dialogue]]:
+    """Split into (train, valid) by whole databases; valid takes at most `share` of the turns.
+
+    Databases are walked in the order of a hash of seed and name, so that a database falls the same
+    way whatever others there are, and one is taken whenever it still fits. With two databases or
+    more valid gets at least one, the smallest; with one it is empty.
+    """
+    turns_of: Counter[str] = Counter()
+    for dialogue in dialogues:
+        turns_of[dialogue.db_id] += len(dialogue.turns)
+    budget = share * turns_of.total()
+    chosen: set[str] = set()
+    for db_id in sorted(turns_of, key=lambda db_id: _place(seed, db_id)):
+        if turns_of[db_id] <= budget:
+            chosen.add(db_id)
+            budget -= turns_of[db_id]
+    if not chosen and len(turns_of) > 1:
+        chosen = {min(turns_of, key=lambda db_id: (turns_of[db_id], _place(seed, db_id)))}
+    train = [dialogue for dialogue in dialogues if dialogue.db_id not in chosen]
+    valid = [dialogue for dialogue in dialogues if dialogue.db_id in chosen]
+    return train, valid
+
+
+def _place(seed: int, db_id: str) -> str:
+    return hashlib.sha256(f"{seed}/{db_id}".encode()).hexdigest()
+
+
+def _notes(raw: RawSource, splits: Mapping[str, list[Dialogue]], empty: Sequence[str]) -> list[str]:
+    """What a reader of the report should know besides the counts."""
+    notes: list[str] = []
+    if "dev" not in raw.dialogues:
+        notes.append(f"test is empty: the source has no {FILES[raw.name]['dev']}")
+    if not splits["valid"]:
+        notes.append("valid is empty: train has one database only")
+    train_ids = {dialogue.db_id for dialogue in splits["train"] + splits["valid"]}
+    shared = sorted(train_ids & {dialogue.db_id for dialogue in splits["test"]})
+    on_empty = Counter(
+        dialogue.db_id
+        for dialogues in splits.values()
+        for dialogue in dialogues
+        for _ in dialogue.turns
+        if dialogue.db_id in empty
+    )
+    if on_empty:
+        notes.append(
+            f"{on_empty.total()} kept turns are on databases without rows, where a wrong query "
+            f"often matches: {_most_common(on_empty)}"
+        )
+    if shared:
+        notes.append(f"databases both in test and in train or valid: {', '.join(shared)}")
+    return notes

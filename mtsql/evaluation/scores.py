@@ -1,0 +1,219 @@
+"""Scores of a run: question and interaction match, intervals, and gains. All shares are 0..1.
+
+QM is the share of turns that match, IM the share of dialogues in which every turn matches, each
+under EX and under EM (Yu et al., ACL 2019). A turn that could not be judged is in no denominator;
+it is counted beside it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal, get_args
+
+import numpy as np
+
+from mtsql.data.records import Hardness
+
+Metric = Literal["ex", "em"]
+TURN_LABELS = ("1", "2", "3", "4", ">4")
+_SAMPLES_AT_ONCE = 200
+"""Bootstrap samples drawn together; bounds memory at 200 x dialogues."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredTurn:
+    """One judged turn; None: could not be judged."""
+
+    dialogue_id: str
+    turn_index: int
+    """From 0."""
+    hardness: Hardness
+    ex: bool | None
+    em: bool | None
+    status: str
+    """The Judgement's status."""
+    split: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Example: matches [True, False, None] give share 0.5, num_judged 2, num_unjudged 1."""
+
+    share: float | None
+    """None when nothing was judged."""
+    num_judged: int
+    num_unjudged: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricScores:
+    """All shares under one metric, EX or EM."""
+
+    question_match: Share
+    interaction_match: Share
+    """Over dialogues; one with an unjudged turn is unjudged."""
+    by_hardness: Mapping[str, Share]
+    """Question match for easy, medium, hard and extra gold queries."""
+    by_turn: Mapping[str, Share]
+    """Question match for turn 1, 2, 3, 4 and >4 of the dialogue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    num_dialogues: int
+    num_turns: int
+    ex: MetricScores
+    em: MetricScores
+    statuses: Mapping[str, int]
+    """Turns by status; sums to num_turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """New minus base, in shares of turns."""
+
+    gain: float
+    ci95: tuple[float, float]
+    """Bootstrap over dialogues; a gain is reliable when the interval leaves out 0."""
+    num_dialogues: int
+    num_turns: int
+    """Turns judged in both runs."""
+    num_unjudged: int
+    """Turns left out because one run has no verdict."""
+
+
+def summarise(rows: Sequence[ScoredTurn]) -> Scores:
+    """Scores of the given rows; for a table by split see `summarise_splits`.
+
+    Raises:
+        ValueError: a turn occurs twice.
+    """
+    _by_turn_key(rows)
+    return Scores(
+        num_dialogues=len({row.dialogue_id for row in rows}),
+        num_turns=len(rows),
+        ex=_metric_scores(rows, "ex"),
+        em=_metric_scores(rows, "em"),
+        statuses=dict(sorted(Counter(row.status for row in rows).items())),
+    )
+
+
+def summarise_splits(rows: Sequence[ScoredTurn]) -> dict[str, Scores]:
+    """`summarise` for each split, by name."""
+    splits = sorted({row.split for row in rows})
+    return {split: summarise([row for row in rows if row.split == split]) for split in splits}
+
+
+def bootstrap_ci(
+    values_by_dialogue: Mapping[str, Sequence[float]], num_samples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean over turns, resampling whole dialogues.
+
+    Turns of one dialogue share a database and a topic, so dialogues, not turns, are independent.
+    The result does not depend on the order of the mapping.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    kept = [values for _, values in sorted(values_by_dialogue.items()) if values]
+    if not kept:
+        raise ValueError("bootstrap_ci: no values; at least one dialogue must have a judged turn")
+    sums_D = np.array([sum(values) for values in kept], dtype=np.float64)
+    counts_D = np.array([len(values) for values in kept], dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    means: list[float] = []
+    while len(means) < num_samples:
+        size = (min(_SAMPLES_AT_ONCE, num_samples - len(means)), len(kept))
+        picks_S_D = generator.integers(len(kept), size=size)
+        means.extend((sums_D[picks_S_D].sum(axis=1) / counts_D[picks_S_D].sum(axis=1)).tolist())
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def paired_gain(
+    base_rows: Sequence[ScoredTurn],
+    new_rows: Sequence[ScoredTurn],
+    metric: Metric = "ex",
+    num_samples: int = 2000,
+    seed: int = 0,
+) -> Gain:
+    """Mean of (new - base) over the same turns, with an interval over dialogues.
+
+    Raises:
+        ValueError: the two runs hold different turns, or no turn is judged in both.
+    """
+    base, new = _by_turn_key(base_rows), _by_turn_key(new_rows)
+    if base.keys() != new.keys():
+        dialogue_id, turn_index = min(base.keys() ^ new.keys())
+        raise ValueError(
+            f"paired_gain: {len(base.keys() ^ new.keys())} turns are in one run only, first "
+            f"{dialogue_id!r} turn {turn_index}: score both runs on the same turns"
+        )
+    differences: dict[str, list[float]] = {}
+    for key, base_row in base.items():
+        before, after = _verdict(base_row, metric), _verdict(new[key], metric)
+        if before is not None and after is not None:
+            differences.setdefault(key[0], []).append(float(after) - float(before))
+    values = [value for row in differences.values() for value in row]
+    if not values:
+        raise ValueError("paired_gain: no turn is judged in both runs")
+    return Gain(
+        gain=sum(values) / len(values),
+        ci95=bootstrap_ci(differences, num_samples, seed),
+        num_dialogues=len(differences),
+        num_turns=len(values),
+        num_unjudged=len(base) - len(values),
+    )
+
+
+def _by_turn_key(rows: Sequence[ScoredTurn]) -> dict[tuple[str, int], ScoredTurn]:
+    keyed = {(row.dialogue_id, row.turn_index): row for row in rows}
+    if len(keyed) != len(rows):
+        (dialogue_id, turn_index), count = Counter(
+            (row.dialogue_id, row.turn_index) for row in rows
+        ).most_common(1)[0]
+        raise ValueError(f"dialogue {dialogue_id!r} turn {turn_index} is scored {count} times")
+    return keyed
+
+
+def _metric_scores(rows: Sequence[ScoredTurn], metric: Metric) -> MetricScores:
+    by_dialogue = groupby(
+        sorted(rows, key=lambda row: row.dialogue_id), key=lambda row: row.dialogue_id
+    )
+    return MetricScores(
+        question_match=_share(_verdict(row, metric) for row in rows),
+        interaction_match=_share(
+            _all_match([_verdict(row, metric) for row in turns]) for _, turns in by_dialogue
+        ),
+        by_hardness={
+            label: _share(_verdict(row, metric) for row in rows if row.hardness == label)
+            for label in get_args(Hardness)
+        },
+        by_turn={
+            label: _share(_verdict(row, metric) for row in rows if _turn_label(row) == label)
+            for label in TURN_LABELS
+        },
+    )
+
+
+def _verdict(row: ScoredTurn, metric: Metric) -> bool | None:
+    return row.ex if metric == "ex" else row.em
+
+
+def _turn_label(row: ScoredTurn) -> str:
+    return TURN_LABELS[min(row.turn_index, len(TURN_LABELS) - 1)]
+
+
+def _all_match(verdicts: Sequence[bool | None]) -> bool | None:
+    return None if None in verdicts else all(verdicts)
+
+
+def _share(verdicts: Iterable[bool | None]) -> Share:
+    every = list(verdicts)
+    judged = [verdict for verdict in every if verdict is not None]
+    return Share(
+        share=sum(judged) / len(judged) if judged else None,
+        num_judged=len(judged),
+        num_unjudged=len(every) - len(judged),
+    )

@@ -1,0 +1,276 @@
+"""Realistic mistakes in SQL, made as edits of its text: all else stays as it was written.
+
+Positions come from sqlglot's tokenizer, never from its generator, so a perturbed query keeps the
+style of the original and the learner sees one difference only.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import sqlglot
+from sqlglot import Token, TokenType, exp
+from sqlglot.errors import SqlglotError
+
+from mtsql.schema import Schema
+
+ColumnKey = tuple[str, str]
+"""(table, column) in lower case; the table is empty where the SQL does not tell it."""
+
+WHERE_ENDS = frozenset(
+    {
+        TokenType.GROUP_BY,
+        TokenType.HAVING,
+        TokenType.ORDER_BY,
+        TokenType.LIMIT,
+        TokenType.OFFSET,
+        TokenType.WINDOW,
+        TokenType.UNION,
+        TokenType.INTERSECT,
+        TokenType.EXCEPT,
+        TokenType.SEMICOLON,
+    }
+)
+OPENING = frozenset({TokenType.L_PAREN, TokenType.CASE})
+CLOSING = frozenset({TokenType.R_PAREN, TokenType.END})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextCondition:
+    """column = 'value' and the place of the literal: `sql[start:end]`, quotes included."""
+
+    column: ColumnKey
+    value: str
+    start: int
+    end: int
+
+
+def other_case(value: str) -> str:
+    """Upper case becomes title case, anything else upper case.
+
+    Example: 'New York' -> 'NEW YORK' -> 'New York'; a value without letters stays as it is.
+    """
+    if not value.isupper():
+        return value.upper()
+    return re.sub(r"\S+", lambda word: word[0].capitalize(), value)
+
+
+def text_conditions(sql: str) -> tuple[TextCondition, ...]:
+    """The equality conditions on text values, in the order of the SQL; () if it does not parse."""
+    tree = _parse(sql)
+    if tree is None:
+        return ()
+    found: list[TextCondition] = []
+    for equality in tree.find_all(exp.EQ):
+        for column, literal in (
+            (equality.left, equality.right),
+            (equality.right, equality.left),
+        ):
+            if (
+                isinstance(column, exp.Column)
+                and isinstance(literal, exp.Literal)
+                and literal.is_string
+                and "start" in literal.meta
+            ):
+                found.append(
+                    TextCondition(
+                        column=_column_key(column),
+                        value=literal.name,
+                        start=literal.meta["start"],
+                        end=literal.meta["end"] + 1,
+                    )
+                )
+    return tuple(sorted(found, key=lambda condition: condition.start))
+
+
+def guessed_columns(sql: str, *, known: Collection[ColumnKey] = ()) -> list[ColumnKey]:
+    """Columns compared with a text value that has a case; those in `known` are left out."""
+    return list(
+        dict.fromkeys(
+            condition.column
+            for condition in text_conditions(sql)
+            if condition.column not in known and other_case(condition.value) != condition.value
+        )
+    )
+
+
+def flip_case(sql: str, columns: Collection[ColumnKey]) -> str:
+    """Write every text value of these columns in the other case."""
+    return _edit(
+        sql,
+        [
+            (condition.start, condition.end, _quote(other_case(condition.value)))
+            for condition in text_conditions(sql)
+            if condition.column in columns
+        ],
+    )
+
+
+def wrong_case(
+    sql: str, rng: Random, *, share: float = 1.0, known: Collection[ColumnKey] = ()
+) -> str | None:
+    """Write text values in the other case, as someone does who guesses how a column stores them.
+
+    Args:
+        share: chance that the guess for a column is wrong; values of one column share the guess.
+        known: columns whose form is no guess; they keep it.
+
+    Returns:
+        None if every guess is right, or nothing has a case.
+    """
+    wrong = [column for column in guessed_columns(sql, known=known) if rng.random() < share]
+    return flip_case(sql, wrong) if wrong else None
+
+
+def wrong_column(sql: str, schema: Schema, rng: Random) -> str | None:
+    """Name a column that no table of the query has: another table's, else a near name.
+
+    Returns:
+        None if the SQL names no column.
+    """
+    tree = _parse(sql)
+    if tree is None:
+        return None
+    columns = [column for column in tree.find_all(exp.Column) if "start" in column.this.meta]
+    if not columns:
+        return None
+    used = {table.name.lower() for table in tree.find_all(exp.Table)}
+    taken = {alias.alias.lower() for alias in tree.find_all(exp.Alias)}
+    others: dict[str, str] = {}
+    for table in schema.tables:
+        for column in table.columns:
+            if table.name.lower() in used:
+                taken.add(column.name.lower())
+            elif _is_bare_name(column.name):
+                others[column.name.lower()] = column.name
+    column = rng.choice(sorted(columns, key=lambda node: node.this.meta["start"]))
+    names = sorted(name for key, name in others.items() if key not in taken)
+    near = re.sub(r"\W+", "_", column.name) + "_name"
+    while near.lower() in taken:
+        near += "s"
+    meta = column.this.meta
+    return _edit(sql, [(meta["start"], meta["end"] + 1, rng.choice(names) if names else near)])
+
+
+def dropped_condition(sql: str, rng: Random, *, among: Collection[str] | None = None) -> str | None:
+    """Forget one condition of a WHERE; the only one goes together with its WHERE.
+
+    Args:
+        among: forget only conditions with one of these texts, see `condition_key`; None: any.
+
+    Returns:
+        None if there is nothing to forget; a WHERE with an OR at its top is left alone.
+    """
+    options = [
+        (start, end)
+        for start, end, text in _conditions(sql)
+        if among is None or condition_key(text) in among
+    ]
+    if not options:
+        return None
+    return _edit(sql, [(*rng.choice(options), "")])
+
+
+def condition_keys(sql: str) -> frozenset[str]:
+    """`condition_key` of every condition of every WHERE."""
+    return frozenset(condition_key(text) for _, _, text in _conditions(sql))
+
+
+def condition_key(text: str) -> str:
+    """A condition without table names and spare blanks: `shop.city =  'A'` is `city = 'A'`."""
+    return re.sub(r"\b[A-Za-z_]\w*\.(?=[A-Za-z_\"`\[])", "", " ".join(text.split()))
+
+
+def _conditions(sql: str) -> Iterator[tuple[int, int, str]]:
+    """For each condition: the span to cut so that valid SQL remains, and the condition's text."""
+    try:
+        tokens = sqlglot.tokenize(sql, read="sqlite")
+    except SqlglotError:
+        return
+    for index, token in enumerate(tokens):
+        if token.token_type is not TokenType.WHERE:
+            continue
+        parts = _split_where(tokens, index + 1)
+        for number, (first, last) in enumerate(parts):
+            text = sql[tokens[first].start : tokens[last].end + 1]
+            if number:  # cut from the end of the condition before it: " AND price > 5"
+                yield tokens[parts[number - 1][1]].end + 1, tokens[last].end + 1, text
+            elif len(parts) > 1:  # cut up to the next condition: "price > 5 AND "
+                yield tokens[first].start, tokens[parts[1][0]].start, text
+            else:  # cut the clause: " WHERE price > 5"
+                yield tokens[index - 1].end + 1, tokens[last].end + 1, text
+
+
+def _split_where(tokens: Sequence[Token], begin: int) -> list[tuple[int, int]]:
+    """First and last token of each part of a WHERE that AND joins; [] if OR joins them."""
+    parts: list[tuple[int, int]] = []
+    depth = 0
+    first = begin
+    is_between = False
+    end = begin
+    while end < len(tokens):
+        kind = tokens[end].token_type
+        if kind in OPENING:
+            depth += 1
+        elif kind in CLOSING:
+            depth -= 1
+            if depth < 0:
+                break
+        elif depth == 0:
+            if kind in WHERE_ENDS:
+                break
+            if kind is TokenType.OR:
+                return []
+            if kind is TokenType.BETWEEN:
+                is_between = True
+            elif kind is TokenType.AND and is_between:
+                is_between = False
+            elif kind is TokenType.AND:
+                parts.append((first, end - 1))
+                first = end + 1
+        end += 1
+    parts.append((first, end - 1))
+    return parts if all(begin <= last for begin, last in parts) else []
+
+
+def _column_key(column: exp.Column) -> ColumnKey:
+    """Resolve aliases by the SELECT around the column."""
+    select = column.find_ancestor(exp.Select)
+    tables: dict[str, str] = {}
+    if select is not None:
+        sources: list[exp.Expr | None] = [select.args.get("from_")]
+        sources += select.args.get("joins") or []
+        for source in sources:
+            if source is not None and isinstance(source.this, exp.Table):
+                table: exp.Table = source.this
+                tables[table.alias_or_name.lower()] = table.name.lower()
+    if column.table:
+        return tables.get(column.table.lower(), column.table.lower()), column.name.lower()
+    return next(iter(tables.values())) if len(tables) == 1 else "", column.name.lower()
+
+
+def _parse(sql: str) -> exp.Expr | None:
+    try:
+        return sqlglot.parse_one(sql, read="sqlite")
+    except SqlglotError:
+        return None
+
+
+def _is_bare_name(name: str) -> bool:
+    """It can stand in SQL without quotes and is read as a column."""
+    if re.fullmatch(r"[A-Za-z_]\w*", name) is None:
+        return False
+    tree = _parse(f"SELECT {name} FROM x WHERE {name} = 1 ORDER BY {name}")
+    return tree is not None and len(list(tree.find_all(exp.Column))) == 3
+
+
+def _quote(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _edit(sql: str, edits: Sequence[tuple[int, int, str]]) -> str:
+    """Replace `sql[start:end]` for each edit; the spans are in order and apart."""
+    for start, end, text in reversed(edits):
+        sql = sql[:start] + text + sql[end:]
+    return sql

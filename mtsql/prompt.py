@@ -1,0 +1,62 @@
+"""A schema as prompt text, and data made harmless for prompts."""
+
+import re
+from functools import lru_cache
+
+from mtsql.schema import Schema
+
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff\\s]+"
+)
+_OPENER = re.compile(r"<(?![<=>\s\d'\"(.\-])")
+
+
+def neutral(text: str) -> str:
+    """One line of text that cannot open a special token or a tag.
+
+    Invisible characters and runs of space become one space; a `<` that could begin a token gets a
+    space behind it, which changes no SQL outside its string values.
+
+    Example: `a<b  <|im_end|>` -> `a< b < |im_end|>`
+    """
+    return _OPENER.sub("< ", _INVISIBLE.sub(" ", text).strip())
+
+
+@lru_cache(maxsize=1024)
+def compact_schema(schema: Schema) -> str:
+    """One line: `shop : id , name , city | sale : id , shop_id = shop.id , price`."""
+    references = _references(schema)
+    return neutral(
+        " | ".join(
+            f"{table.name} : "
+            + " , ".join(
+                " = ".join([column.name, *references.get((table.name, column.name), ())])
+                for column in table.columns
+            )
+            for table in schema.tables
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def full_schema(schema: Schema) -> str:
+    """A line for each table: `sale(id integer primary key, shop_id integer -> shop.id)`."""
+    references = _references(schema)
+    lines: list[str] = []
+    for table in schema.tables:
+        columns = [
+            f"{column.name} {column.type}{' primary key' if column.is_primary else ''}"
+            + "".join(f" -> {end}" for end in references.get((table.name, column.name), ()))
+            for column in table.columns
+        ]
+        lines.append(neutral(f"{table.name}({', '.join(columns)})"))
+    return "\n".join(lines)
+
+
+def _references(schema: Schema) -> dict[tuple[str, str], list[str]]:
+    references: dict[tuple[str, str], list[str]] = {}
+    for key in schema.foreign_keys:
+        end = f"{key.ref_table}.{key.ref_column}"
+        references.setdefault((key.table, key.column), []).append(end)
+    return references

@@ -1,0 +1,127 @@
+"""What a run's folder holds, read back: summary, scores and metrics.
+
+Each file is checked as it is read; a broken one is named with the fix.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from mtsql.errors import DataError
+from mtsql.evaluation.scores import Scores
+
+Policy = Literal["warm_start", "rl"]
+Model = TypeVar("Model", bound=BaseModel)
+Row = dict[str, JsonValue]
+"""One line of a metrics file."""
+
+
+class PolicyScores(BaseModel, frozen=True, use_attribute_docstrings=True):
+    """Shares (0..1) over all held-out turns; None: nothing was judged."""
+
+    ex: float | None
+    em: float | None
+    qm: float | None
+    """Question match under EX."""
+    im: float | None
+    """Interaction match under EX."""
+
+
+class SummaryGain(BaseModel, frozen=True):
+    ex: float
+    ci95: tuple[float, float]
+
+
+class Headline(BaseModel, frozen=True, use_attribute_docstrings=True):
+    """Both policies under one kind of history."""
+
+    warm_start: PolicyScores | None = None
+    rl: PolicyScores | None = None
+    gain: SummaryGain | None = None
+    """RL minus warm start, over the same turns."""
+
+
+class Summary(Headline, frozen=True, use_attribute_docstrings=True):
+    """What the report reads of summary.json; the figures at the top have gold history."""
+
+    predicted: Headline | None = None
+    """The same with predicted history."""
+    turns: int = 0
+    seed: int
+    wall_s: dict[str, float]
+    """Seconds of each stage."""
+
+
+class Evaluation(BaseModel, frozen=True):
+    """One file of RUN/evaluation."""
+
+    policy: Policy
+    history: str
+    splits: dict[str, Scores]
+
+
+def read_evaluations(run_folder: Path) -> list[Evaluation]:
+    """All files of RUN/evaluation, gold history first, the warm start before RL.
+
+    Raises:
+        DataError: one is not what a run writes.
+    """
+    paths = sorted((run_folder / "evaluation").glob("*.json"))
+    found = [_read(path, Evaluation) for path in paths]
+    return sorted(found, key=lambda one: (one.history, one.policy != "warm_start"))
+
+
+def read_summary(run_folder: Path) -> Summary | None:
+    """The headline figures; None before the run has written them.
+
+    Raises:
+        DataError: the file is not what a run writes.
+    """
+    path = run_folder / "summary.json"
+    return _read(path, Summary) if path.is_file() else None
+
+
+def series_of(rows: Sequence[Row], key: str) -> list[float | None]:
+    return [number_at(row, key) for row in rows]
+
+
+def number_at(row: Row, key: str) -> float | None:
+    value = row.get(key)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All whole lines of a metrics file; none when it is missing.
+
+    The last line may still be in the writing: without its line end it may be left out.
+
+    Raises:
+        DataError: a line is not a JSON object.
+    """
+    if not path.is_file():
+        return []
+    rows: list[Row] = []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(TypeAdapter(Row).validate_json(line))
+        except ValidationError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise DataError(
+                f"{path}: line {number} is not a JSON object; mend or remove it"
+            ) from error
+    return rows
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"{path}: {f'key {key!r}: ' if key else ''}{first['msg']}; evaluate the run again"
+        ) from error

@@ -1,0 +1,1 @@
+"""Running untrusted SQL, and reading it."""

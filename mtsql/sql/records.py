@@ -1,0 +1,71 @@
+"""What goes into the SQL pool and what comes out of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+Cell = int | float | str | bytes | None
+
+
+class QueryStatus(StrEnum):
+    """How one statement ended."""
+
+    OK = "ok"
+    """It ran to its end, or to the row cap (`truncated`)."""
+    REFUSED = "refused"
+    """Not a read-only single statement: it was not run."""
+    INTERRUPTED = "interrupted"
+    """It met the work or time limit."""
+    CAPPED = "capped"
+    """Its result or memory met the byte limit; no rows are given."""
+    ERROR = "error"
+    """The engine rejected it: the model's mistake."""
+    INFRA_FAULT = "infra_fault"
+    """The machinery failed (file gone, worker lost twice): nobody's verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryLimits:
+    """Bounds of one statement; all are enforced before data reaches the caller."""
+
+    timeout_s: float = 5.0
+    """Soft limit (engine interrupt); the worker is killed one second later."""
+    max_vm_steps: int = 200_000_000
+    """SQLite virtual-machine steps: the verdict that does not depend on the machine's load."""
+    max_rows: int = 10_000
+    max_bytes: int = 8_000_000
+    """Size of all cells together, text as UTF-8, numbers as 8 bytes."""
+    max_sql_chars: int = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryRequest:
+    db_id: str
+    """A name in the pool's registry; never part of a path."""
+    sql: str
+    limits: QueryLimits = QueryLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryResult:
+    """Facts about one executed statement: `columns` [C], `rows` [R][C]."""
+
+    status: QueryStatus
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    truncated: bool = False
+    """More rows exist than `max_rows`."""
+    elapsed_s: float = 0.0
+    message: str = ""
+    """Why the status is not OK; never a path of the host."""
+    kind: str = ""
+    """A typed name of the error: no_such_column, no_such_table, syntax, ambiguous_column, timeout,
+    write ...
+    """
+
+
+class SqlExecutor(Protocol):
+    """The local pool and the Ray pool both fit; one result for each request, in order."""
+
+    async def execute_many(self, requests: Sequence[QueryRequest]) -> list[QueryResult]: ...

@@ -1,0 +1,320 @@
+"""Run one model-written statement against one SQLite file.
+
+Covered: writes in any form (also behind a CTE), ATTACH, VACUUM INTO, PRAGMA, transactions,
+extension loading, several statements, runaway recursion and joins, huge values, too many rows or
+bytes, text that is not UTF-8, host paths in messages. Not covered: time inside one opcode (neither
+the progress handler nor an interrupt is polled there) and memory outside SQLite's heap; for both,
+the engine runs in a process that `mtsql.sql.pool` limits and kills.
+"""
+
+import re
+import sqlite3
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from mtsql.sql.engine import ErrorKind
+from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
+
+STEPS_PER_CHECK = 1000
+"""VM steps between two looks at budget and clock: about 13 us, at no cost one can measure."""
+
+ALLOWED_ACTIONS = frozenset(
+    {
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+    }
+)
+FORBIDDEN_FUNCTIONS = frozenset(
+    {
+        "load_extension",
+        "fts3_tokenizer",
+        "readfile",
+        "writefile",
+        "edit",
+        "fsdir",
+        "lsmode",
+        "sqlite_log",
+    }
+)
+ACTION_NAMES = {
+    sqlite3.SQLITE_INSERT: "INSERT",
+    sqlite3.SQLITE_UPDATE: "UPDATE",
+    sqlite3.SQLITE_DELETE: "DELETE",
+    sqlite3.SQLITE_ATTACH: "ATTACH",
+    sqlite3.SQLITE_DETACH: "DETACH",
+    sqlite3.SQLITE_PRAGMA: "PRAGMA",
+    sqlite3.SQLITE_TRANSACTION: "a transaction",
+    sqlite3.SQLITE_SAVEPOINT: "a transaction",
+    sqlite3.SQLITE_ANALYZE: "ANALYZE",
+    sqlite3.SQLITE_REINDEX: "REINDEX",
+}
+"""Words for the commonest refusals; all others read "a change of the schema"."""
+
+CONNECTION_LIMITS = {
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 100,
+    sqlite3.SQLITE_LIMIT_COLUMN: 500,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+"""Far above what benchmark SQL needs, far below what makes one opcode or one parse slow."""
+
+ERROR_PATTERNS = (
+    (re.compile(r"^no such column"), ErrorKind.NO_SUCH_COLUMN),
+    (re.compile(r"^no such table"), ErrorKind.NO_SUCH_TABLE),
+    (re.compile(r"^no such (function|module|window)"), ErrorKind.NO_SUCH_FUNCTION),
+    (re.compile(r"^ambiguous column name"), ErrorKind.AMBIGUOUS_COLUMN),
+    (re.compile(r"^wrong number of arguments"), ErrorKind.WRONG_NUM_ARGS),
+    (re.compile(r"^misuse of (aliased )?(aggregate|window)"), ErrorKind.MISUSE_AGGREGATE),
+    (re.compile(r"(syntax error$|^incomplete input|^unrecognized token)"), ErrorKind.SYNTAX),
+)
+"""SQLite gives all of these one error code, so that only its text tells them apart."""
+
+UNREADABLE_CODES = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+
+COMMENTS = re.compile(r"--[^\n]*|/\*.*?(\*/|$)", re.DOTALL)
+
+decode_text = partial(str, encoding="utf-8", errors="replace")
+"""Real databases hold text that is not UTF-8; a replacement mark beats a failed query."""
+
+
+class SqliteEngine:
+    """A warm, immutable, read-only connection; `execute` turns every outcome into a `QueryResult`.
+
+    The file must not change while the engine is open (immutable=1 skips locks and change checks):
+    whoever owns the engine opens a new one when size or mtime differ.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises sqlite3.Error when the file cannot be opened as a database."""
+        self._path = path
+        self._ticks_left = 0
+        self._deadline_s = 0.0
+        self._stopped_by: ErrorKind | None = None
+        self._refused = ""
+        # cached_statements=0: a reused statement keeps its step counter, and the budget would
+        # depend on history.
+        self._connection = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1",
+            uri=True,
+            isolation_level=None,
+            cached_statements=0,
+            check_same_thread=False,
+        )
+        try:
+            self._connection.execute("PRAGMA query_only = ON")
+            # Sorting never spills into files on the host; the memory limit of the worker bounds it.
+            self._connection.execute("PRAGMA temp_store = MEMORY")
+            self._connection.execute("PRAGMA trusted_schema = OFF")
+            self._connect_virtual_tables()
+        except sqlite3.Error:
+            self._connection.close()
+            raise
+        self._connection.text_factory = decode_text
+        for category, limit in CONNECTION_LIMITS.items():
+            self._connection.setlimit(category, limit)
+        self._connection.set_authorizer(self._authorize)
+        self._steps_per_check = 0
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def execute(self, sql: str, limits: QueryLimits) -> QueryResult:
+        """Run one statement under `limits`; errors, refusals and interrupts are results.
+
+        The step budget is kept to within `STEPS_PER_CHECK` steps and is the same on every machine;
+        `elapsed_s` is wall time from the first look at the text to the last row.
+        """
+        started_s = time.monotonic()
+        refusal = _refuse_text(sql, limits)
+        if refusal is not None:
+            return refusal
+        self._arm(limits, started_s)
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(sql.rstrip("; \t\r\n\f"))
+            result = self._fetch(cursor, sql, limits, started_s)
+        except (sqlite3.Error, sqlite3.Warning, UnicodeError, MemoryError) as error:
+            result = self._explain(error, limits, time.monotonic() - started_s)
+        finally:
+            cursor.close()
+        return result
+
+    def _connect_virtual_tables(self) -> None:
+        """Before the authorizer exists: SQLite declares each of them with an inner CREATE TABLE.
+
+        It is also the first read: SQLite opens lazily, and a file that is no database is found
+        here.
+        """
+        rows = self._connection.execute(
+            "SELECT name FROM sqlite_master "
+            "WHERE type = 'table' AND sql LIKE 'create virtual table%'"
+        )
+        quoted = ['"' + str(name).replace('"', '""') + '"' for (name,) in rows.fetchall()]
+        for source in ["json_each('[]')", "json_tree('[]')", *quoted]:
+            # A module this build of SQLite lacks: only queries on that one table fail.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute(f"SELECT * FROM {source} LIMIT 0")
+
+    def _arm(self, limits: QueryLimits, started_s: float) -> None:
+        steps_per_check = max(1, min(STEPS_PER_CHECK, limits.max_vm_steps))
+        if steps_per_check != self._steps_per_check:
+            self._connection.set_progress_handler(self._on_progress, steps_per_check)
+            self._steps_per_check = steps_per_check
+        self._ticks_left = limits.max_vm_steps // steps_per_check
+        self._deadline_s = started_s + limits.timeout_s
+        self._stopped_by = None
+        self._refused = ""
+        # Room for one value of the largest allowed result, and never less than a line of text.
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(limits.max_bytes, 1024))
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 4 * limits.max_sql_chars + 4)
+
+    def _on_progress(self) -> int:
+        self._ticks_left -= 1
+        if self._ticks_left <= 0:
+            self._stopped_by = ErrorKind.STEPS
+            return 1
+        if time.monotonic() > self._deadline_s:
+            self._stopped_by = ErrorKind.TIMEOUT
+            return 1
+        return 0
+
+    def _authorize(
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        database: str | None,
+        source: str | None,
+    ) -> int:
+        if action == sqlite3.SQLITE_PRAGMA and (first, second) == ("data_version", None):
+            return sqlite3.SQLITE_OK  # a plain read, which full-text tables make by themselves
+        if action not in ALLOWED_ACTIONS:
+            self._refused = self._refused or ACTION_NAMES.get(action, "a change of the schema")
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in FORBIDDEN_FUNCTIONS:
+            self._refused = self._refused or f"the function {second}"
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+
+    def _fetch(
+        self, cursor: sqlite3.Cursor, sql: str, limits: QueryLimits, started_s: float
+    ) -> QueryResult:
+        """Row by row: the caps hold before the next row exists, whatever its size."""
+        if cursor.description is None:
+            if COMMENTS.sub("", sql).strip("; \t\r\n\f"):
+                return _failed(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
+            return _failed(QueryStatus.REFUSED, ErrorKind.EMPTY_STATEMENT, "the statement is empty")
+        columns = tuple(str(column[0]) for column in cursor.description)
+        rows: list[tuple[Cell, ...]] = []
+        num_bytes = 0
+        truncated = False
+        for row in cursor:
+            if len(rows) == limits.max_rows:
+                truncated = True
+                break
+            num_bytes += _row_bytes(row)
+            if num_bytes > limits.max_bytes:
+                return _failed(
+                    QueryStatus.CAPPED,
+                    ErrorKind.ROWS_BYTES,
+                    f"the result is larger than {limits.max_bytes} bytes",
+                    elapsed_s=time.monotonic() - started_s,
+                )
+            rows.append(row)
+        return QueryResult(
+            status=QueryStatus.OK,
+            columns=columns,
+            rows=tuple(rows),
+            truncated=truncated,
+            elapsed_s=time.monotonic() - started_s,
+        )
+
+    def _explain(self, error: Exception, limits: QueryLimits, elapsed_s: float) -> QueryResult:
+        """Name what went wrong, from the strongest evidence (our handlers) to the weakest."""
+        fail = partial(_failed, elapsed_s=elapsed_s)
+        if self._refused:
+            message = f"only reading is allowed, not {self._refused}"
+            return fail(QueryStatus.REFUSED, ErrorKind.WRITE, message)
+        if self._stopped_by is ErrorKind.STEPS:
+            message = f"stopped after {limits.max_vm_steps} steps of work"
+            return fail(QueryStatus.INTERRUPTED, ErrorKind.STEPS, message)
+        if self._stopped_by is not None:
+            message = f"stopped after {limits.timeout_s:g} seconds"
+            return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, message)
+        if isinstance(error, MemoryError):
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+        if isinstance(error, UnicodeError):
+            return fail(QueryStatus.ERROR, ErrorKind.SYNTAX, "the text is not valid Unicode")
+        if isinstance(error, sqlite3.Warning) or "one statement at a time" in str(error):
+            message = "only one statement can be run at a time"
+            return fail(QueryStatus.REFUSED, ErrorKind.MULTIPLE_STATEMENTS, message)
+        return self._explain_code(error, limits, elapsed_s)
+
+    def _explain_code(self, error: Exception, limits: QueryLimits, elapsed_s: float) -> QueryResult:
+        fail = partial(_failed, elapsed_s=elapsed_s)
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # primary code
+        message = str(error).replace(str(self._path.parent), "").replace(self._path.name, "")
+        if code == sqlite3.SQLITE_TOOBIG or isinstance(error, sqlite3.DataError):
+            message = f"a value is larger than {limits.max_bytes} bytes"
+            return fail(QueryStatus.CAPPED, ErrorKind.ROWS_BYTES, message)
+        if code in (sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL):
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH):
+            return fail(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
+        if code in UNREADABLE_CODES:
+            message = f"the database cannot be read (SQLite code {code})"
+            return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
+        if "bindings" in message:
+            return fail(QueryStatus.ERROR, ErrorKind.OTHER, "parameters (?, :name) have no values")
+        for pattern, kind in ERROR_PATTERNS:
+            if pattern.search(message):
+                return fail(QueryStatus.ERROR, kind, message)
+        return fail(QueryStatus.ERROR, ErrorKind.OTHER, message)
+
+
+def _refuse_text(sql: str, limits: QueryLimits) -> QueryResult | None:
+    """What the text alone decides, before SQLite sees it."""
+    if len(sql) > limits.max_sql_chars:
+        message = f"the statement has {len(sql)} characters, more than {limits.max_sql_chars}"
+        return _failed(QueryStatus.REFUSED, ErrorKind.TOO_LONG, message)
+    if "\0" in sql:
+        return _failed(QueryStatus.ERROR, ErrorKind.SYNTAX, "the statement holds a null character")
+    return None
+
+
+def _failed(
+    status: QueryStatus, kind: ErrorKind, message: str, *, elapsed_s: float = 0.0
+) -> QueryResult:
+    return QueryResult(status=status, kind=kind, message=message, elapsed_s=elapsed_s)
+
+
+def _row_bytes(row: tuple[Cell, ...]) -> int:
+    """Text as UTF-8, blobs as they are, all else as 8 bytes: (1, None, "ab", b"abc") is 21."""
+    num_bytes = 0
+    for cell in row:
+        if isinstance(cell, str):
+            num_bytes += len(cell) if cell.isascii() else len(cell.encode())
+        elif isinstance(cell, bytes):
+            num_bytes += len(cell)
+        else:
+            num_bytes += 8
+    return num_bytes

@@ -1,0 +1,269 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (pyarrow ships no types; the rows below are checked by the round-trip test instead)
+"""Trajectories as Parquet files: what report, viewer, selection and re-scoring read.
+
+One row is one trajectory; steps and judgements are nested, so DuckDB reads the files as they are:
+    SELECT policy, avg(reward.outcome) FROM 'run/trajectories/*.parquet' GROUP BY policy
+"""
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
+import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
+
+from mtsql.errors import DataError
+from mtsql.evaluation.records import Judgement
+from mtsql.protocol import Action, ActionName, Answer, ParseFailure, ToolCall
+from mtsql.rewards import Reward
+from mtsql.trajectory import Ending, Step, Trajectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTrajectory:
+    """A trajectory with all that is needed to read, re-score or learn from it.
+
+    Example: prompt 1 2, the model says 7 8, the database replies 4, the model says 9
+        prompt_ids     1 2
+        response_ids       7 8 4 9
+        response_mask      1 1 0 1
+        step_ends            1   3     index of each step's last sampled token in the response
+    """
+
+    trajectory: Trajectory
+    dialogue_id: str
+    turn_index: int
+    db_id: str
+    split: str
+    hardness: str
+    question: str
+    gold_sql: str
+    history_mode: str
+    """gold or predicted."""
+    policy: str
+    """Who played it: scripted, warm_start, rl ..."""
+    rl_step: int
+    """0 outside RL."""
+    group: str
+    """Trajectories for the same turn that are compared with each other."""
+    reward: Reward | None
+    """None: unscored."""
+    prompt_ids: tuple[int, ...] = ()
+    response_ids: tuple[int, ...] = ()
+    response_mask: tuple[int, ...] = ()
+    step_ends: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    """Of the response, 0.0 where the mask is 0; empty when they were not asked for."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.response_ids), len(self.response_mask)}
+        if self.logprobs:
+            lengths.add(len(self.logprobs))
+        if len(lengths) != 1:
+            raise ValueError(
+                f"{self.trajectory.turn_id}: response arrays differ in length: {sorted(lengths)}"
+            )
+        if any(self.response_mask[end] != 1 for end in self.step_ends):
+            raise ValueError(
+                f"{self.trajectory.turn_id}: a step ends on a token that was not sampled"
+            )
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+_ACTION_FIELDS = ("kind", "name", "sql", "target", "verdict", "reason")
+_STEP_FACTS: dict[str, pa.DataType] = {
+    "message": pa.string(),
+    "observation": pa.string(),
+    "proposal": pa.int32(),
+    "status": pa.string(),
+    "num_rows": pa.int64(),
+    "is_suspicious": pa.bool_(),
+    "is_accepted": pa.bool_(),
+    "num_kept": pa.int32(),
+    "num_added": pa.int32(),
+    "num_dropped": pa.int32(),
+    "num_changed": pa.int32(),
+}
+_STEP = pa.struct(
+    [("action", pa.struct([(name, pa.string()) for name in _ACTION_FIELDS])), *_STEP_FACTS.items()]
+)
+_JUDGEMENT = pa.struct(
+    [("ex", pa.bool_()), ("em", pa.bool_()), ("status", pa.string()), ("message", pa.string())]
+)
+_REWARD = pa.struct(
+    [
+        ("total", pa.float64()),
+        ("outcome", pa.float64()),
+        ("step_rewards", pa.list_(pa.float64())),
+    ]
+)
+_FACTS: dict[str, pa.DataType] = {
+    "dialogue_id": pa.string(),
+    "turn_index": pa.int32(),
+    "db_id": pa.string(),
+    "split": pa.string(),
+    "hardness": pa.string(),
+    "question": pa.string(),
+    "gold_sql": pa.string(),
+    "history_mode": pa.string(),
+    "policy": pa.string(),
+    "rl_step": pa.int32(),
+    "group": pa.string(),
+}
+_TOKENS: dict[str, pa.DataType] = {
+    "prompt_ids": pa.list_(pa.int32()),
+    "response_ids": pa.list_(pa.int32()),
+    "response_mask": pa.list_(pa.int8()),
+    "step_ends": pa.list_(pa.int32()),
+    "logprobs": pa.list_(pa.float64()),
+}
+SCHEMA = pa.schema(
+    [
+        ("turn_id", pa.string()),
+        *_FACTS.items(),
+        ("ending", pa.string()),
+        ("fault", pa.string()),
+        ("steps", pa.list_(_STEP)),
+        ("proposals", pa.list_(pa.string())),
+        ("judgements", pa.list_(_JUDGEMENT)),
+        ("reward", _REWARD),
+        *_TOKENS.items(),
+    ]
+)
+"""The columns of every file, an empty one's too."""
+
+
+def write_trajectories(path: Path, rows: Sequence[StoredTrajectory]) -> None:
+    """Write one file, whole or not at all; an older one of that name is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The name does not end in .parquet: a reader's pattern never meets a half-written file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        table = pa.Table.from_pylist([_to_row(row) for row in rows], schema=SCHEMA)
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_trajectories(pattern: str | Path) -> list[StoredTrajectory]:
+    """Read all files that match a glob pattern, in the order of their names.
+
+    Raises:
+        DataError: no file matches, or one is not a trajectory file.
+    """
+    paths = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 -- may be absolute
+    if not paths:
+        raise DataError(f"{pattern}: no such file; trajectories lie in RUN_DIR/trajectories")
+    rows: list[StoredTrajectory] = []
+    for path in paths:
+        try:
+            file = pq.ParquetFile(path)
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
+        with file:
+            missing = sorted(set(SCHEMA.names) - set(file.schema_arrow.names))
+            found = [] if missing else file.read().to_pylist()
+        if missing:
+            raise DataError(f"{path}: no column {missing[0]!r}; not a file of trajectories")
+        rows += [_from_row(row) for row in found]
+    return rows
+
+
+def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
+    trajectory, reward = stored.trajectory, stored.reward
+    return {
+        "turn_id": trajectory.turn_id,
+        **{name: getattr(stored, name) for name in (*_FACTS, *_TOKENS)},
+        "ending": str(trajectory.ending),
+        "fault": trajectory.fault,
+        "steps": [
+            {
+                "action": _action_to_row(step.action),
+                **{name: getattr(step, name) for name in _STEP_FACTS},
+            }
+            for step in trajectory.steps
+        ],
+        "proposals": trajectory.proposals,
+        "judgements": [
+            {"ex": one.ex, "em": one.em, "status": one.status, "message": one.message}
+            for one in trajectory.judgements
+        ],
+        "reward": None
+        if reward is None
+        else {
+            "total": reward.total,
+            "outcome": reward.outcome,
+            "step_rewards": reward.step_rewards,
+        },
+    }
+
+
+def _from_row(row: dict[str, Any]) -> StoredTrajectory:
+    steps = [
+        Step(action=_action_from_row(step["action"]), **{name: step[name] for name in _STEP_FACTS})
+        for step in row["steps"]
+    ]
+    trajectory = Trajectory(
+        turn_id=row["turn_id"],
+        steps=tuple(steps),
+        ending=Ending(row["ending"]),
+        proposals=tuple(row["proposals"]),
+        judgements=tuple(Judgement(**one) for one in row["judgements"]),
+        fault=row["fault"],
+    )
+    reward = row["reward"]
+    facts: dict[str, Any] = {name: row[name] for name in _FACTS}
+    tokens: dict[str, Any] = {name: tuple(row[name]) for name in _TOKENS}
+    return StoredTrajectory(
+        trajectory=trajectory,
+        reward=None
+        if reward is None
+        else Reward(
+            total=reward["total"],
+            outcome=reward["outcome"],
+            step_rewards=tuple(reward["step_rewards"]),
+        ),
+        **facts,
+        **tokens,
+    )
+
+
+def _action_to_row(action: Action) -> dict[str, str | None]:
+    match action:
+        case ToolCall():
+            return {
+                "kind": "tool_call",
+                "name": str(action.name),
+                "sql": action.sql,
+                "target": action.target,
+                "verdict": action.verdict,
+            }
+        case Answer():
+            return {"kind": "answer"}
+        case ParseFailure():
+            return {"kind": "parse_failure", "reason": action.reason}
+
+
+def _action_from_row(row: dict[str, Any]) -> Action:
+    match row["kind"]:
+        case "tool_call":
+            return ToolCall(
+                name=ActionName(row["name"]),
+                sql=row["sql"],
+                target=row["target"],
+                verdict=row["verdict"],
+            )
+        case "answer":
+            return Answer()
+        case kind:
+            assert kind == "parse_failure", kind
+            return ParseFailure(reason=row["reason"])

@@ -1,0 +1,263 @@
+"""The command `mtsql`.
+
+Only the standard library loads here, so that every --help is instant; each command imports what it
+needs when it runs. A user's mistake is one line on stderr and exit code 2; a stage that broke by
+itself names its log, with exit code 1; Ctrl-C is exit code 130.
+"""
+
+import argparse
+import errno
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import mtsql
+from mtsql.errors import DataError, MachineError, UserError
+
+STACK = ("torch", "ray", "verl", "vllm", "transformers")
+"""What training and evaluation need beyond the core."""
+RUN_FILES = ("run.json", "summary.json")
+"""One of them is in every run's folder."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from recipes.doctor import print_findings
+
+    return print_findings(Path.cwd())
+
+
+def data_generate(arguments: argparse.Namespace) -> int:
+    from mtsql.data.embedded import generate
+
+    given = {
+        name: getattr(arguments, name)
+        for name in ("num_train", "num_valid", "num_test", "num_test_ood")
+        if getattr(arguments, name) is not None
+    }
+    generate(arguments.out, seed=arguments.seed, **given)
+    return _print_stats(arguments.out)
+
+
+def data_prepare(arguments: argparse.Namespace) -> int:
+    from mtsql.data.prepare import prepare
+
+    report = prepare(arguments.dataset, source=arguments.source, out=arguments.out)
+    for line in report.lines():
+        print(line)
+    return 0
+
+
+def data_stats(arguments: argparse.Namespace) -> int:
+    return _print_stats(arguments.folder)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    from mtsql.config import load_config
+
+    config = load_config(arguments.recipe, arguments.overrides)
+    _require_stack()
+    from actors.run import StageFailed
+    from actors.run import train as run_training
+
+    try:
+        run_training(config, restart=arguments.restart)
+    except StageFailed as error:
+        return _fail(str(error), code=1)
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    from mtsql.config import load_config
+
+    config = load_config(arguments.recipe, arguments.overrides)
+    _require_stack()
+    from actors.run import StageFailed
+    from actors.run import evaluate as run_evaluation
+
+    try:
+        run_evaluation(
+            config,
+            model=arguments.model,
+            policy=arguments.policy,
+            splits=tuple(arguments.split or config.evaluation.splits),
+            histories=tuple(arguments.history or config.evaluation.histories),
+            out=arguments.out,
+        )
+    except StageFailed as error:
+        return _fail(str(error), code=1)
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from mtsql.report import summary_table, write_report
+    from mtsql.run_files import read_summary
+
+    folder = arguments.run_folder
+    if folder.is_dir() and not any((folder / name).is_file() for name in RUN_FILES):
+        raise DataError(f"{folder}: holds no run ({' or '.join(RUN_FILES)}); name a run's folder")
+    page = write_report(folder)
+    summary = read_summary(folder)
+    if summary is not None:
+        Console().print(summary_table(summary))
+    print(page)
+    return 0
+
+
+def _print_stats(folder: Path) -> int:
+    from rich.console import Console
+
+    from mtsql.data.dataset import load_dataset
+    from mtsql.data.stats import dataset_stats, stats_table
+
+    Console().print(stats_table(dataset_stats(load_dataset(folder))))
+    return 0
+
+
+def _require_stack() -> None:
+    missing = [name for name in STACK if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MachineError(
+            f"not installed: {', '.join(missing)}; run `make env` (`mtsql doctor` shows the rest)"
+        )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mtsql", description="Train, judge and run agents for multi-turn text-to-SQL."
+    )
+    parser.add_argument("--version", action="version", version=f"mtsql {mtsql.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(commands, "doctor", doctor, "what is installed, what would be used, what is missing")
+    _add_data(commands)
+    _add_train(commands)
+    _add_eval(commands)
+    reporting = _command(commands, "report", report, "write RUN_DIR/report.html again")
+    reporting.add_argument("run_folder", metavar="RUN_DIR", type=Path)
+    return parser
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], help: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    parser.set_defaults(run=run, overrides=None)
+    return parser
+
+
+def _add_data(commands: Commands) -> None:
+    text = "make datasets and look at them"
+    group = commands.add_parser("data", help=text, description=f"{text.capitalize()}.")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+
+    generate = _command(actions, "generate", data_generate, "make the embedded dataset, offline")
+    generate.add_argument("--out", type=Path, required=True, help="folder to write")
+    generate.add_argument("--seed", type=int, default=1)
+    for split in ("train", "valid", "test", "test-ood"):
+        generate.add_argument(f"--num-{split}", type=_positive, metavar="N", help="dialogues")
+
+    prepare = _command(actions, "prepare", data_prepare, "read an official release, strictly")
+    prepare.add_argument("dataset", choices=("sparc", "cosql", "spider"))
+    prepare.add_argument("--source", type=Path, required=True, help="folder of the release")
+    prepare.add_argument("--out", type=Path, required=True, help="folder to write")
+
+    stats = _command(actions, "stats", data_stats, "figures of a prepared dataset")
+    stats.add_argument("folder", metavar="DIR", type=Path)
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", type=Path, help="a YAML file, e.g. recipes/demo_cpu.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="dotted keys, e.g. rl.num_steps=40"
+    )
+
+
+def _add_train(commands: Commands) -> None:
+    parser = _command(commands, "train", train, "run a recipe: warm start, RL, evaluation, report")
+    _add_recipe(parser)
+    parser.add_argument(
+        "--restart", action="store_true", help="start anew instead of resuming the run's folder"
+    )
+
+
+def _add_eval(commands: Commands) -> None:
+    parser = _command(commands, "eval", evaluate, "judge a policy with greedy decoding")
+    _add_recipe(parser)
+    parser.add_argument("--model", type=Path, help="a model folder (default: the run's policy)")
+    parser.add_argument("--policy", choices=("warm_start", "rl"), default="rl")
+    parser.add_argument("--split", action="append", help="repeatable (default: the recipe's)")
+    parser.add_argument(
+        "--history",
+        action="append",
+        choices=("gold", "predicted"),
+        help="what memory holds of earlier turns; repeatable (default: the recipe's)",
+    )
+    parser.add_argument("--out", type=Path, help="folder for scores and trajectories")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """argparse, except that overrides may also stand behind an option."""
+    parser = build_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    late = [word for word in rest if "=" in word and not word.startswith("-")]
+    if parsed.overrides is None or len(late) < len(rest):
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return parsed
+    parsed.overrides = [*parsed.overrides, *late]
+    return parsed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parsed = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = parsed.run(parsed)
+        sys.stdout.flush()
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("mtsql: interrupted; the same command goes on from what is saved", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`head`, `less`) is gone; keep the interpreter's last flush quiet as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            path = Path(error.filename or Path.cwd())
+            return _fail(f"{path}: no space left ({_free_mb(path)} MB); make free space, run again")
+        if error.errno in NO_ACCESS and error.filename:
+            return _fail(f"{error.filename}: {error.strerror}; choose a path that you may write")
+        raise
+    return code
+
+
+def _free_mb(path: Path) -> int:
+    folder = next(place for place in (path, *path.absolute().parents) if place.exists())
+    return shutil.disk_usage(folder).free // 1_000_000
+
+
+def _fail(message: str, *, code: int = 2) -> int:
+    print(f"mtsql: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Every recipe that ships is valid, and a misspelt key in it is refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from mtsql.config import RunConfig, load_config
+from mtsql.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def leaves(tree: DictConfig, path: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        here = f"{path}{name}"
+        if isinstance(value, DictConfig) and value:
+            yield from leaves(value, f"{here}.")
+        else:
+            yield here
+
+
+def test_there_are_recipes() -> None:
+    assert "demo_cpu.yaml" in {path.name for path in RECIPES}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_valid(recipe: Path) -> None:
+    assert isinstance(load_config(recipe), RunConfig)
+
+
+def test_no_two_recipes_share_a_run_folder() -> None:
+    folders = [load_config(path).folder for path in RECIPES]
+    assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_misspelt_key_is_refused_with_its_path_and_the_nearest_name(
+    recipe: Path, tmp_path: Path
+) -> None:
+    tree = OmegaConf.load(recipe)
+    assert isinstance(tree, DictConfig)
+    path = next(path for path in leaves(tree) if path.startswith("environment."))
+    *parents, name = path.split(".")
+    node = tree
+    for parent in parents:
+        node = node[parent]
+    node[f"{name}x"] = node.pop(name)
+    copy = tmp_path / recipe.name
+    OmegaConf.save(tree, copy)
+    with pytest.raises(ConfigError) as caught:
+        load_config(copy)
+    message = str(caught.value)
+    assert f"{copy}: unknown key '{path}x'; did you mean '{name}'?" in message
+    assert "\n" not in message
+
+
+def test_an_override_is_checked_like_a_key() -> None:
+    demo = ROOT / "recipes" / "demo_cpu.yaml"
+    rl = load_config(demo, ["rl.num_steps=3", "rl.num_steps=4"]).rl
+    assert rl is not None
+    assert rl.num_steps == 4
+    with pytest.raises(ConfigError, match=r"'rl\.num_step'; did you mean 'num_steps'"):
+        load_config(demo, ["rl.num_step=3"])
+    with pytest.raises(ConfigError, match=r"key 'rl\.num_steps'.*given: 'many'"):
+        load_config(demo, ["rl.num_steps=many"])
+    with pytest.raises(ConfigError, match="write KEY=VALUE"):
+        load_config(demo, ["rl.num_steps"])
+
+
+def test_a_recipe_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such recipe"):
+        load_config(tmp_path / "nothing.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: [unclosed")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: not readable as YAML"):
+        load_config(broken)

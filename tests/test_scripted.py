@@ -1,0 +1,296 @@
+"""Scripted play against the real environment, the real pool and a real database."""
+
+import asyncio
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from random import Random
+
+import pytest
+
+from envs.play import collect
+from envs.scripted import ScriptedPolicy, scripted_trajectories
+from envs.turn_env import PastTurn, TurnEnv, TurnSpec, turn_specs
+from mtsql.config import EnvironmentConfig, RewardConfig, ScriptConfig
+from mtsql.data.dataset import load_dataset
+from mtsql.data.embedded import generate
+from mtsql.data.records import Turn
+from mtsql.perturb import flip_case, guessed_columns
+from mtsql.protocol import ActionName, Answer
+from mtsql.rewards import ability_metrics, score
+from mtsql.schema import Column, Schema, Table
+from mtsql.sql.pool import LocalPool
+from mtsql.sql.records import QueryLimits
+from mtsql.trajectory import Ending
+
+COLUMNS = ("id", "name", "city", "price")
+SCHEMA = Schema(
+    db_id="shops",
+    tables=(
+        Table(name="shop", columns=tuple(Column(name=name, type="text") for name in COLUMNS)),
+        Table(name="owner", columns=(Column(name="age", type="number"),)),
+    ),
+)
+ENVIRONMENT = EnvironmentConfig(prompt="compact")
+LIMITS = QueryLimits()
+NEVER = dict.fromkeys(ScriptConfig.model_fields, 0.0)
+ROME = "SELECT name FROM shop WHERE city = 'ROME'"
+CHEAP_ROME = "SELECT name FROM shop WHERE city = 'ROME' AND price < 5"
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shops") / "shops.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE shop (id, name, city, price)")
+        connection.execute("CREATE TABLE owner (age)")
+        connection.executemany(
+            "INSERT INTO shop VALUES (?, ?, ?, ?)",
+            [(1, "Apex", "ROME", 3), (2, "Nova", "ROME", 9), (3, "Luna", "OSLO", 4)],
+        )
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    out = tmp_path_factory.mktemp("embedded") / "data"
+    generate(out, seed=1, num_train=80, num_valid=1, num_test=1, num_test_ood=1)
+    return load_dataset(out)
+
+
+def spec_of(gold_sql, *, past=None):
+    return TurnSpec(
+        dialogue_id="d",
+        turn_index=0 if past is None else 1,
+        turn=Turn(turn_id="d/0", question="Which?", gold_sql=gold_sql, hardness="easy"),
+        db_id="shops",
+        schema=SCHEMA,
+        history=() if past is None else (PastTurn(question="Before?", sql=past),),
+    )
+
+
+def play(shops, spec, *, seed=1, config=ENVIRONMENT, **shares):
+    async def run():
+        async with LocalPool({"shops": shops}, num_workers=1) as pool:
+            policy = ScriptedPolicy(spec, ScriptConfig(**NEVER | shares), Random(seed))
+            return await collect(TurnEnv(spec, pool, config, LIMITS), policy)
+
+    return asyncio.run(run())
+
+
+def names(trajectory):
+    """`propose execute answer`, with the verdict behind a verify."""
+    words = []
+    for step in trajectory.steps:
+        if isinstance(step.action, Answer):
+            words.append("answer")
+            continue
+        word = str(step.action.name)
+        if step.action.name is ActionName.VERIFY:
+            word += f":{step.action.verdict or step.action.target}"
+        words.append(word)
+    return " ".join(words)
+
+
+def test_without_mistakes_gold_is_answered(shops):
+    trajectory = play(shops, spec_of(ROME))
+    assert names(trajectory) == "propose answer"
+    assert trajectory.proposals == (ROME,)
+    assert trajectory.ending is Ending.ANSWERED
+    reward = score(trajectory, RewardConfig())
+    assert reward is not None
+    assert reward.total == 2.0
+    assert names(play(shops, spec_of(ROME), execute=1)) == "propose execute answer"
+
+
+def test_a_wrong_guess_is_seen_and_corrected(shops):
+    trajectory = play(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1)
+    assert names(trajectory) == "propose execute correct execute answer"
+    assert trajectory.proposals == (ROME.replace("ROME", "Rome"), ROME)
+    assert [judgement.ex for judgement in trajectory.judgements] == [False, True]
+
+
+def test_verdicts_say_what_the_observation_shows(shops):
+    trajectory = play(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1, verify_execution=1)
+    expected = "propose execute verify:fail correct execute verify:pass answer"
+    assert names(trajectory) == expected
+    reward = score(trajectory, RewardConfig())
+    assert reward is not None
+    assert reward.step_rewards == (0.0, 0.0, 0.1, 0.0, 0.0, 0.1, 2.0)
+
+
+def test_a_failing_proposal_may_be_answered_anyway_or_blindly(shops):
+    seen = play(shops, spec_of(ROME), wrong_case=1, execute=1)
+    assert names(seen) == "propose execute answer"
+    blind = play(shops, spec_of(ROME), wrong_case=1, correct=1)
+    assert names(blind) == "propose answer"
+    assert {one.judgements[-1].ex for one in (seen, blind)} == {False}
+
+
+def test_a_column_whose_values_stand_in_the_history_is_no_guess(shops):
+    spec = spec_of(CHEAP_ROME, past="SELECT price FROM shop WHERE city = 'OSLO'")
+    assert play(shops, spec, wrong_case=1).proposals == (CHEAP_ROME,)
+    other = spec_of(ROME, past="SELECT price FROM shop WHERE name = 'Apex'")
+    assert play(shops, other, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
+
+
+def test_a_wrong_column_is_corrected_before_the_case_is_known(shops):
+    trajectory = play(shops, spec_of(ROME), wrong_column=1, wrong_case=1, execute=1, correct=1)
+    assert names(trajectory) == "propose execute correct execute correct execute answer"
+    assert trajectory.steps[1].status == "error"
+    # The error says nothing about the case, so the guess stays until an empty result is seen.
+    assert trajectory.proposals[1:] == (ROME.replace("ROME", "Rome"), ROME)
+
+
+def test_a_forgotten_condition_is_found_in_memory(shops):
+    spec = spec_of(CHEAP_ROME, past=ROME)
+    forgotten = "SELECT name FROM shop WHERE price < 5"
+    trajectory = play(shops, spec, dropped_condition=1, verify_memory=1)
+    assert names(trajectory) == "propose verify:memory correct answer"
+    assert trajectory.proposals == (forgotten, CHEAP_ROME)
+    unseen = play(shops, spec, dropped_condition=1, execute=1, correct=1)
+    assert (names(unseen), unseen.proposals) == ("propose execute answer", (forgotten,))
+    first_turn = play(shops, spec_of(CHEAP_ROME), dropped_condition=1, verify_memory=1)
+    assert (names(first_turn), first_turn.proposals) == ("propose answer", (CHEAP_ROME,))
+
+
+def test_memory_that_shows_nothing_dropped_leads_to_no_correction(shops):
+    trajectory = play(shops, spec_of(CHEAP_ROME, past=ROME), verify_memory=1, execute=1)
+    assert names(trajectory) == "propose verify:memory execute answer"
+
+
+def test_a_right_guess_with_an_empty_result_is_kept(shops):
+    # The reply shows that the column stores nothing like it in another form.
+    nowhere = "SELECT name FROM shop WHERE city = 'PARIS'"
+    trajectory = play(shops, spec_of(nowhere), execute=1, correct=1)
+    assert names(trajectory) == "propose execute answer"
+    assert trajectory.proposals == (nowhere,)
+    assert trajectory.judgements[-1].ex is True
+    known = spec_of(nowhere, past=ROME)
+    assert names(play(shops, known, execute=1, correct=1)) == "propose execute answer"
+
+
+@pytest.mark.parametrize("max_steps", [2, 3, 4, 5, 6])
+def test_the_last_message_is_the_answer(shops, max_steps):
+    config = EnvironmentConfig(prompt="compact", max_steps=max_steps)
+    trajectory = play(
+        shops,
+        spec_of(ROME),
+        config=config,
+        wrong_case=1,
+        execute=1,
+        correct=1,
+        verify_execution=1,
+    )
+    assert trajectory.ending is Ending.ANSWERED
+    assert len(trajectory.steps) == max_steps
+
+
+def test_every_behaviour_has_its_share(shops):
+    # 400 plays of a turn with the default shares; the bounds are four standard deviations.
+    async def run():
+        async with LocalPool({"shops": shops}, num_workers=1) as pool:
+            return await scripted_trajectories(
+                [spec_of(ROME)],
+                pool,
+                ENVIRONMENT,
+                LIMITS,
+                ScriptConfig(),
+                seed=1,
+                per_turn=400,
+            )
+
+    metrics = ability_metrics(asyncio.run(run()))
+    assert metrics["ending_answered"] == 400
+    # right at first: half of the guesses, less 3 % wrong columns
+    assert metrics["first_right"] == pytest.approx(0.5 * 0.97, abs=0.1)
+    assert metrics["executed"] == pytest.approx(0.5, abs=0.1)
+    # 0.5 executed x (1 - 0.5 x 0.97) failing x 0.6 corrected
+    assert metrics["corrected"] == pytest.approx(0.5 * 0.515 * 0.6, abs=0.075)
+    assert metrics["memory_verified"] == 0.0
+
+
+def test_attempts_depend_on_seed_turn_and_number_only(dataset):
+    specs = [
+        spec
+        for dialogue in dataset.splits["train"][:10]
+        for spec in turn_specs(dialogue, dataset.schemas[dialogue.db_id])
+    ]
+
+    async def run(specs, seed, max_concurrent):
+        calls = []
+        async with LocalPool(dataset.databases, num_workers=1) as pool:
+            trajectories = await scripted_trajectories(
+                specs,
+                pool,
+                ENVIRONMENT,
+                LIMITS,
+                ScriptConfig(),
+                seed=seed,
+                per_turn=2,
+                max_concurrent=max_concurrent,
+                progress=lambda done, total: calls.append((done, total)),
+            )
+        assert calls == [(n + 1, 2 * len(specs)) for n in range(2 * len(specs))]
+        return trajectories
+
+    many = asyncio.run(run(specs, 1, 64))
+    one_by_one = asyncio.run(run(specs[::-1], 1, 1))
+    assert [one.turn_id for one in many] == [s.turn.turn_id for s in specs for _ in range(2)]
+    assert sorted(many, key=repr) == sorted(one_by_one, key=repr)
+    assert many != asyncio.run(run(specs, 2, 64))
+
+
+def test_embedded_turns_are_played_honestly(dataset):
+    """A trap is what the script guesses at; only a wrong guess or a planted mistake is wrong."""
+    specs = {
+        spec.turn.turn_id: spec
+        for dialogue in dataset.splits["train"]
+        for spec in turn_specs(dialogue, dataset.schemas[dialogue.db_id])
+    }
+    shares = NEVER | {"wrong_case": 0.5, "execute": 0.5, "correct": 1.0, "verify_execution": 1.0}
+
+    async def run():
+        async with LocalPool(dataset.databases, num_workers=2) as pool:
+            return await scripted_trajectories(
+                specs.values(),
+                pool,
+                ENVIRONMENT,
+                LIMITS,
+                ScriptConfig(**shares),
+                seed=1,
+                per_turn=2,
+            )
+
+    counts = Counter()
+    for trajectory in asyncio.run(run()):
+        turn = specs[trajectory.turn_id].turn
+        is_trap = "trap" in turn.tags
+        is_executed = any(step.status for step in trajectory.steps)
+        assert trajectory.ending is Ending.ANSWERED
+        if not is_trap:
+            assert trajectory.judgements[-1].ex is True
+        if not is_trap and "empty_gold" not in turn.tags:
+            assert trajectory.proposals == (turn.gold_sql,)
+        if is_executed:
+            assert trajectory.judgements[-1].ex is True
+            counts["executed"] += 1
+        if is_trap:
+            counts["trap"] += 1
+            counts["trap, first right"] += trajectory.judgements[0].ex is True
+        for step in trajectory.steps:
+            if step.observation is not None:
+                json.loads(step.observation)
+    # A turn with one unknown column is right at first with chance 0.5, with two less often.
+    assert 0.3 < counts["trap, first right"] / counts["trap"] < 0.55
+    assert counts["executed"] > 100
+
+
+def test_flipping_embedded_gold_twice_gives_it_back(dataset):
+    for dialogue in dataset.splits["train"]:
+        for turn in dialogue.turns:
+            columns = guessed_columns(turn.gold_sql)
+            flipped = flip_case(turn.gold_sql, columns)
+            assert (flipped == turn.gold_sql) == (not columns)
+            assert flip_case(flipped, columns) == turn.gold_sql
