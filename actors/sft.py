@@ -16,16 +16,17 @@ from transformers import AutoTokenizer
 from actors import plugin, tiny_model
 from actors.codec import Codec
 from actors.recorder import Played, stored_row
-from actors.rollout import encode
+from actors.rollout import TokenSequence, encode
 from actors.run_data import gold_specs, load_run_data
-from envs.scripted import scripted_trajectories
+from envs.scripted import misleading_columns, scripted_trajectories
 from envs.turn_env import TurnEnv, TurnSpec
-from mtsql.config import RunConfig, WarmStartConfig
+from mtsql.config import RunConfig, ScriptConfig, WarmStartConfig
 from mtsql.data.dataset import Dataset
 from mtsql.errors import DataError, ModelError
+from mtsql.protocol import ActionName, ToolCall
 from mtsql.sql.pool import LocalPool
 from mtsql.store import write_trajectories
-from mtsql.trajectory import Trajectory
+from mtsql.trajectory import Step, Trajectory
 
 
 def load_tokenizer(model: str | Path) -> Any:  # noqa: ANN401 - transformers' tokenizers share no useful type
@@ -50,25 +51,53 @@ async def _scripts(
     dataset: Dataset,
     specs: list[TurnSpec],
     progress: Callable[[int, int], None] | None,
-) -> list[Trajectory]:
-    def tell(done: int, total: int) -> None:
-        if progress is not None and (done % 200 == 0 or done == total):
-            progress(done, total)
+) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Trajectories to learn from whole, and those of which only the corrections are learned."""
+    misleading = [spec for spec in specs if misleading_columns(spec)]
+    num_whole = len(specs) * warm_start.trajectories_per_turn
+    num_all = num_whole + len(misleading) * warm_start.corrections_per_turn
 
-    async with LocalPool(
-        dataset.databases,
-        **config.sql.pool(),
-    ) as pool:
+    async def played(
+        specs: list[TurnSpec], scripts: ScriptConfig, per_turn: int, num_before: int
+    ) -> list[Trajectory]:
+        def tell(done: int, _: int) -> None:
+            done += num_before
+            if progress is not None and (done % 200 == 0 or done == num_all):
+                progress(done, num_all)
+
         return await scripted_trajectories(
             specs,
             pool,
             config.environment,
             config.sql.limits(),
-            warm_start.scripts,
+            scripts,
             seed=config.seed,
-            per_turn=warm_start.trajectories_per_turn,
+            per_turn=per_turn,
             progress=tell,
         )
+
+    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
+        whole = await played(specs, warm_start.scripts, warm_start.trajectories_per_turn, 0)
+        always = {"wrong_case": 1.0, "execute": 1.0, "correct": 1.0}
+        scripts = warm_start.scripts.model_copy(update=always)
+        drills = await played(misleading, scripts, warm_start.corrections_per_turn, num_whole)
+    return whole, [one for one in drills if any(map(_is_correction, one.steps))]
+
+
+def _is_correction(step: Step) -> bool:
+    return isinstance(step.action, ToolCall) and step.action.name is ActionName.CORRECT
+
+
+def _loss_mask(trajectory: Trajectory, sequence: TokenSequence, *, is_drill: bool) -> list[int]:
+    """1 for each token to learn; of a drill, its corrections only."""
+    mask = list(sequence.response_mask)
+    if is_drill:
+        begin = 0
+        for step, end in zip(trajectory.steps, sequence.step_ends, strict=True):
+            if not _is_correction(step):
+                mask[begin : end + 1] = [0] * (end + 1 - begin)
+            begin = end + 1
+    return [0] * len(sequence.prompt_ids) + mask
 
 
 async def _prompts(config: RunConfig, specs: list[TurnSpec]) -> list[list[dict[str, str]]]:
@@ -101,7 +130,8 @@ def prepare_rows(
     """
     dataset = load_run_data(config)
     specs = gold_specs(dataset, "train")
-    trajectories = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
+    whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
+    trajectories = [*whole, *drills]
     by_turn = {spec.turn.turn_id: spec for spec in specs}
     prompts = dict(zip(by_turn, asyncio.run(_prompts(config, list(by_turn.values()))), strict=True))
     if config.model.tiny is not None:
@@ -119,13 +149,16 @@ def prepare_rows(
     tools = TurnEnv(specs[0], _NoDatabase(), config.environment, config.sql.limits()).tools
     codec = Codec(tokenizer, tools, thinking=config.model.thinking)
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
-    rows = []
+    rows: list[Played] = []
+    loss_masks: list[list[int]] = []
     num_long = 0
     for number, trajectory in enumerate(trajectories):
         sequence = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
         if len(sequence.prompt_ids) + len(sequence.response_ids) > warm_start.max_tokens:
             num_long += 1
             continue
+        is_drill = number >= len(whole)
+        loss_masks.append(_loss_mask(trajectory, sequence, is_drill=is_drill))
         spec = by_turn[trajectory.turn_id]
         rows.append(
             Played(
@@ -156,10 +189,7 @@ def prepare_rows(
                 "input_ids": [
                     [*row.sequence.prompt_ids, *row.sequence.response_ids] for row in rows
                 ],
-                "loss_mask": [
-                    [0] * len(row.sequence.prompt_ids) + list(row.sequence.response_mask)
-                    for row in rows
-                ],
+                "loss_mask": loss_masks,
             }
         ),
         path,
@@ -167,6 +197,7 @@ def prepare_rows(
     lengths = [len(row.sequence.prompt_ids) + len(row.sequence.response_ids) for row in rows]
     facts = {
         "num_trajectories": len(rows),
+        "num_drills": sum(int(row.group) >= len(whole) for row in rows),
         "num_too_long": num_long,
         "mean_tokens": sum(lengths) / len(lengths),
         "mean_prompt_tokens": sum(len(row.sequence.prompt_ids) for row in rows) / len(rows),

@@ -46,9 +46,8 @@ class ScriptedPolicy:
         self._rng = rng
         self._spec = spec
         self._gold = spec.turn.gold_sql
-        self._unknown = _unknown_columns(spec)
         self._wrong: set[ColumnKey] = {
-            column for column in self._unknown if self._draw(scripts.wrong_case)
+            column for column in misleading_columns(spec) if self._draw(scripts.wrong_case)
         }
         self._forgetful: str | None = None
         if self._draw(scripts.dropped_condition) and spec.history:
@@ -107,6 +106,20 @@ class ScriptedPolicy:
         yield Answer()
 
 
+def misleading_columns(spec: TurnSpec) -> list[ColumnKey]:
+    """Columns whose text values the agent is likely to write in the wrong case.
+
+    No earlier SQL shows a value of theirs, and the question does not spell it as the database does.
+    """
+    known = {condition.column for past in spec.history for condition in text_conditions(past.sql)}
+    spelt = {
+        condition.column
+        for condition in text_conditions(spec.turn.gold_sql)
+        if condition.value in spec.turn.question
+    }
+    return guessed_columns(spec.turn.gold_sql, known=known | spelt)
+
+
 async def scripted_trajectories(
     specs: Iterable[TurnSpec],
     executor: SqlExecutor,
@@ -145,12 +158,6 @@ async def scripted_trajectories(
         return trajectory
 
     return list(await asyncio.gather(*(play(*item) for item in work)))
-
-
-def _unknown_columns(spec: TurnSpec) -> list[ColumnKey]:
-    """Columns whose stored form the agent has to guess: no earlier SQL shows a value of theirs."""
-    known = {condition.column for past in spec.history for condition in text_conditions(past.sql)}
-    return guessed_columns(spec.turn.gold_sql, known=known)
 
 
 def _correct(sql: str) -> ToolCall:

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -70,6 +71,10 @@ def spec_of(gold_sql, *, past=None):
     )
 
 
+def asking(spec, question):
+    return replace(spec, turn=spec.turn.model_copy(update={"question": question}))
+
+
 def play(shops, spec, *, seed=1, config=ENVIRONMENT, **shares):
     async def run():
         async with LocalPool({"shops": shops}, num_workers=1) as pool:
@@ -133,6 +138,14 @@ def test_a_column_whose_values_stand_in_the_history_is_no_guess(shops):
     assert play(shops, spec, wrong_case=1).proposals == (CHEAP_ROME,)
     other = spec_of(ROME, past="SELECT price FROM shop WHERE name = 'Apex'")
     assert play(shops, other, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
+
+
+def test_a_value_that_the_question_spells_as_stored_is_never_mistaken(shops):
+    spec = spec_of(ROME)
+    asked = asking(spec, "Which shops are in 'ROME'?")
+    assert play(shops, asked, wrong_case=1).proposals == (ROME,)
+    title = asking(spec, "Which shops are in 'Rome'?")
+    assert play(shops, title, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
 
 
 def test_a_wrong_column_is_corrected_before_the_case_is_known(shops):
@@ -249,7 +262,7 @@ def test_embedded_turns_are_played_honestly(dataset):
         for dialogue in dataset.splits["train"]
         for spec in turn_specs(dialogue, dataset.schemas[dialogue.db_id])
     }
-    shares = NEVER | {"wrong_case": 0.5, "execute": 0.5, "correct": 1.0, "verify_execution": 1.0}
+    shares = NEVER | {"wrong_case": 1.0, "execute": 0.5, "correct": 1.0, "verify_execution": 1.0}
 
     async def run():
         async with LocalPool(dataset.databases, num_workers=2) as pool:
@@ -282,7 +295,7 @@ def test_embedded_turns_are_played_honestly(dataset):
         for step in trajectory.steps:
             if step.observation is not None:
                 json.loads(step.observation)
-    # A turn with one unknown column is right at first with chance 0.5, with two less often.
+    # Half of the databases store a value as the question spells it; a turn with two is right less often.
     assert 0.3 < counts["trap, first right"] / counts["trap"] < 0.55
     assert counts["executed"] > 100
 
