@@ -35,8 +35,8 @@ def _precision(config: RunConfig, device: str, prefix: str) -> dict[str, Any]:
         f"{prefix}.use_torch_compile": False,
         f"{prefix}.model_dtype": "fp32",
         f"{prefix}.mixed_precision": FP32,
-        # Gradients are exchanged once for a batch, not once for a pack, and gathered weights stay: on a
-        # CPU the small messages of each layer and pack cost as much as the arithmetic.
+        # Gradients are exchanged once for a batch, not once for a pack, and gathered weights stay:
+        # on a CPU the small messages of each layer and pack cost as much as the arithmetic.
         f"{prefix}.use_no_sync_for_gradient_accumulation": True,
         f"{prefix}.reshard_after_forward": False,
     }
@@ -52,7 +52,7 @@ def _model(path: Path, device: str, prefix: str) -> dict[str, Any]:
     }
     if device == "cpu":
         values[f"{prefix}.override_config.attn_implementation"] = "sdpa"
-        # Without flash attention's cross entropy verl loops over tokens in Python; this path does not.
+        # Without flash attention's cross entropy verl loops over tokens in Python; not here.
         values[f"{prefix}.use_fused_kernels"] = True
         values[f"{prefix}.fused_kernel_options.impl_backend"] = "torch"
     return values

@@ -146,8 +146,8 @@ class ScriptConfig(Section):
     """Shares of the behaviours that scripted trajectories mix; RL moves the policy between them."""
 
     wrong_case: NonNegativeFloat = Field(default=0.5, le=1)
-    """First proposals that write a text value in the wrong case; a value that the question spells as
-    the database does is never mistaken."""
+    """First proposals that write a text value in the wrong case; a value that the question spells
+    as the database does is never mistaken."""
     wrong_column: NonNegativeFloat = Field(default=0.03, le=1)
     """First proposals that name a column which does not exist."""
     dropped_condition: NonNegativeFloat = Field(default=0.05, le=1)
@@ -168,8 +168,8 @@ class WarmStartConfig(Section):
     scripts: ScriptConfig = ScriptConfig()
     trajectories_per_turn: PositiveInt = 2
     corrections_per_turn: NonNegativeInt = 0
-    """More trajectories for each turn that invites a wrong value, always looked at and corrected. Only
-    the corrections in them are learned: they teach how to correct, not how often to look."""
+    """More trajectories for each turn that invites a wrong value, always looked at and corrected.
+    Only their corrections are learned: they teach how to correct, not how often to look."""
     num_steps: PositiveInt = 600
     batch_size: PositiveInt = 32
     """Trajectories in one optimizer step."""

@@ -295,7 +295,7 @@ def test_embedded_turns_are_played_honestly(dataset):
         for step in trajectory.steps:
             if step.observation is not None:
                 json.loads(step.observation)
-    # Half of the databases store a value as the question spells it; a turn with two is right less often.
+    # Half of the databases store a value as the question spells it; with two values, fewer do.
     assert 0.3 < counts["trap, first right"] / counts["trap"] < 0.55
     assert counts["executed"] > 100
 

@@ -15,6 +15,7 @@ from actors.sft_dataset import TokenDataset
 from mtsql.config import RunConfig, WarmStartConfig
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError, ModelError
+from mtsql.protocol import ActionName, ToolCall
 from mtsql.store import StoredTrajectory, read_trajectories
 
 NUM_DIALOGUES = 6
@@ -89,6 +90,29 @@ def test_the_loss_is_on_what_the_policy_says_and_on_nothing_else(prepared: Path)
         assert kept.question in decoded[0]
         # Each end of a message is one token, and it is learnt.
         assert all(ids[-1] == tokenizer.eos_token_id for mask, ids in pieces if mask)
+
+
+def test_of_a_drill_only_the_corrections_are_learned(data: Path, tmp_path: Path) -> None:
+    warm_start = WarmStartConfig(trajectories_per_turn=1, corrections_per_turn=2)
+    base, path = prepare_rows(recipe(data), warm_start, tmp_path)
+    tokenizer = load_tokenizer(base)
+    facts = json.loads((tmp_path / "facts.json").read_text("utf-8"))
+    rows = pq.read_table(path).to_pylist()
+    drills = list(zip(rows, stored(tmp_path), strict=True))[-facts["num_drills"] :]
+    num_turns = len({one.trajectory.turn_id for one in stored(tmp_path)})
+    assert len(rows) - len(drills) == num_turns
+    assert len(drills) > 2
+    for row, kept in drills:
+        learned = [
+            one for one, mask in zip(row["input_ids"], row["loss_mask"], strict=True) if mask
+        ]
+        corrections = [
+            step.message
+            for step in kept.trajectory.steps
+            if isinstance(step.action, ToolCall) and step.action.name is ActionName.CORRECT
+        ]
+        assert corrections
+        assert tokenizer.decode(learned) == "".join(f"{text}<|im_end|>" for text in corrections)
 
 
 def test_the_facts_are_counted(prepared: Path) -> None:
