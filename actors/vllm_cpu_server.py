@@ -5,8 +5,6 @@ from typing import Any
 import ray
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 
-from actors.vllm_cpu import NAME
-
 
 class CPUServer(vLLMHttpServer):
     def _get_worker_extension_cls(self) -> str:
@@ -19,4 +17,4 @@ class CPUReplica(vLLMReplica):
         self.server_class = ray.remote(CPUServer)
 
     def _get_server_name_prefix(self) -> str:
-        return f"{NAME}_"
+        return "vllm_cpu_"

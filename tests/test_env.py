@@ -6,7 +6,9 @@ import pickle
 import sqlite3
 import time
 
+import hand_made
 import pytest
+from hand_made import IN_PARIS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,19 +25,11 @@ from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
 from mtsql.trajectory import Ending
 
-IN_PARIS = "SELECT name FROM shop WHERE city = 'Paris'"
 COUNT_PARIS = "SELECT count(*) FROM shop WHERE city = 'Paris'"
 SCHEMA = Schema(
     db_id="shops",
     tables=(
-        Table(
-            name="shop",
-            columns=(
-                Column(name="id", type="number", is_primary=True),
-                Column(name="name", type="text"),
-                Column(name="city", type="text"),
-            ),
-        ),
+        *hand_made.SCHEMA.tables,
         Table(
             name="sale",
             columns=(
