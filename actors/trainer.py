@@ -65,6 +65,8 @@ class CurriculumTrainer(PPOTrainerSync):
         # The stock interval of 2 s would be most of a small model's step.
         self.replay_buffer.poll_interval = POLL_INTERVAL_S
         self._logprob_diff: float | None = None
+        """Of the step that runs, if it is the one that measures."""
+        self._has_compared = False
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
@@ -92,12 +94,11 @@ class CurriculumTrainer(PPOTrainerSync):
         There it measures that rollout and learner agree. Later steps take vLLM's own numbers as the
         old policy's, which saves one forward pass of the learner.
         """
-        is_first = self._logprob_diff is None
         with open_dict(self.config):
-            self.config.algorithm.rollout_correction = {"bypass_mode": not is_first}
+            self.config.algorithm.rollout_correction = {"bypass_mode": self._has_compared}
         batch = super()._compute_old_log_prob(batch, metrics)
-        if is_first:
-            self._logprob_diff = _mean_difference(batch)
+        self._logprob_diff = None if self._has_compared else _mean_difference(batch)
+        self._has_compared = True
         return batch
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:  # noqa: ANN401 - verl's KVBatchMeta

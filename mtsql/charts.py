@@ -99,7 +99,7 @@ def _chart(title: str, draw: Callable[[Axes], None], *, has_legend: bool) -> str
         draw(axes)
         axes.set_title(title, fontsize=10, loc="left")
         if has_legend:
-            figure.legend(loc="outside lower center", fontsize=7, ncols=5)
+            figure.legend(loc="outside lower center", fontsize=7, ncols=3)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True)
     return _inline(buffer.getvalue())

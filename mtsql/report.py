@@ -14,11 +14,12 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, get_args
 
 from rich.table import Table
 
 from mtsql.charts import bar_chart, line_chart, stacked_chart
+from mtsql.data.records import Hardness
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import Share
@@ -156,11 +157,6 @@ def _rl_section(run_folder: Path) -> str:
             ("Steps of a trajectory", lines(steps="ability/mean_steps"), False),
             ("Curriculum, success by band", _nested(rows, "curriculum", "success/"), True),
             ("Curriculum, share of the draws by band", _nested(rows, "curriculum", "share/"), True),
-            (
-                "Rollout and learner log-probability, mean |difference|",
-                lines(difference="logprob_diff"),
-                False,
-            ),
             ("Entropy", lines(entropy="entropy"), False),
         )
         if series
@@ -176,6 +172,12 @@ def _rl_section(run_folder: Path) -> str:
     dropped = sum(number_at(row, "num_dropped") or 0.0 for row in rows)
     seconds = sum(total or 0.0 for total in totals)
     note = f"{len(rows)} steps in {seconds:.0f} s; {dropped:.0f} trajectories dropped as faults."
+    for step, difference in zip(xs, series_of(rows, "logprob_diff"), strict=True):
+        if difference is not None:
+            note += (
+                f" Log-probabilities of rollout and learner on step {step}: "
+                f"{difference:.1g} apart on average."
+            )
     return _section("Reinforcement learning", f'<p class="note">{note}</p>', _charts(charts))
 
 
@@ -312,7 +314,9 @@ def _nested(rows: Sequence[Row], key: str, prefix: str) -> dict[str, list[float 
     """Series of the object under `key` by name after the prefix; those of zeros are left out."""
     parts = [row.get(key) for row in rows]
     objects = [part if isinstance(part, dict) else {} for part in parts]
-    names = dict.fromkeys(name for part in objects for name in part if name.startswith(prefix))
+    found = dict.fromkeys(name for part in objects for name in part if name.startswith(prefix))
+    grades = [prefix + grade for grade in get_args(Hardness)]
+    names = sorted(found, key=lambda name: grades.index(name) if name in grades else len(grades))
     series = {
         name.removeprefix(prefix): [number_at(part, name) for part in objects] for name in names
     }

@@ -60,10 +60,9 @@ def summarise_run(folder: Path) -> dict[str, Any]:
     holds those with predicted history.
     """
     saved = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    walls = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))["wall_s"]
-        for path in sorted((folder / "stages").glob("*.json"))
-    }
+    # In the order in which they ended.
+    done = sorted((folder / "stages").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    walls = {path.stem: json.loads(path.read_text(encoding="utf-8"))["wall_s"] for path in done}
     summary: dict[str, Any] = {
         "name": saved["recipe"]["name"],
         "seed": saved["recipe"]["seed"],

@@ -118,8 +118,8 @@ def run_folder(tmp_path: Path) -> Path:
             "ex": 0.3,
             "ability/executed": 0.5,
             "endings": {"answered": 128, "malformed": 0},
-            "curriculum": {"success/easy": 0.4, "share/easy": 1.0},
-            "logprob_diff": None,
+            "curriculum": {"success/hard": 0.2, "success/easy": 0.4, "share/easy": 1.0},
+            "logprob_diff": 2e-7 if step == 1 else None,
             "num_dropped": 1,
             "step_s": 4.0,
             "generate_s": 2.5,
@@ -169,6 +169,9 @@ def test_the_page_shows_the_figures(run_folder: Path) -> None:
     assert "321 held-out turns" in page
     assert "<td>all</td><td>302.8</td>" in page  # 2.25 + 300.5 s
     assert "2 steps in 8 s; 2 trajectories dropped" in page  # step 2 counts once
+    assert "rollout and learner on step 1: 2e-07 apart" in page
+    # Bands stand in the order of difficulty, whichever the curriculum met first.
+    assert page.index(">easy<") < page.index(">hard<")
     assert "2 steps; last loss 2.125" in page
     # split, history, policy, EX QM 3/4, EX IM 1/2, EM the same, turns, unjudged
     cells = ("test", "gold", "RL", "75.0", "50.0", "75.0", "50.0", "4", "0")
