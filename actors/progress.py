@@ -121,6 +121,7 @@ def _show_rl(
     console.print(
         f"step {line['step']:>3}/{config.rl.num_steps}  "
         f"reward {line['reward']:.2f}  EX {line['ex']:.2f}  "
-        f"executed {line['ability/executed']:.2f}  corrected {line['ability/corrected']:.2f}  "
-        f"{line['response_tokens']:.0f} tokens  {line['step_s']:.1f} s"
+        f"executed {line['ability/executed']:3.0%}  corrected {line['ability/corrected']:3.0%} "
+        f"{line['response_tokens']:4.0f} tokens {line['step_s']:3.0f} s",
+        soft_wrap=True,
     )
