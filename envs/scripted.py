@@ -71,7 +71,8 @@ class ScriptedPolicy:
 
     def _sql(self) -> str:
         """The query as the script believes it to be now."""
-        return flip_case(self._forgetful or self._gold, self._wrong)
+        sql = self._forgetful or self._gold
+        return flip_case(sql, self._wrong, question=self._spec.turn.question)
 
     def _play(self) -> Script:
         is_column_wrong = False

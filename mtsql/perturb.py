@@ -95,16 +95,25 @@ def guessed_columns(sql: str, *, known: Collection[ColumnKey] = ()) -> list[Colu
     )
 
 
-def flip_case(sql: str, columns: Collection[ColumnKey]) -> str:
-    """Write every text value of these columns in the other case."""
+def flip_case(sql: str, columns: Collection[ColumnKey], *, question: str = "") -> str:
+    """Write every text value of these columns in another case.
+
+    Args:
+        question: where it spells a value in a case of its own, that is the one; else `other_case`.
+    """
     return _edit(
         sql,
         [
-            (condition.start, condition.end, _quote(other_case(condition.value)))
+            (condition.start, condition.end, _quote(_respelt(condition.value, question)))
             for condition in text_conditions(sql)
             if condition.column in columns
         ],
     )
+
+
+def _respelt(value: str, question: str) -> str:
+    said = re.search(rf"\b{re.escape(value)}\b", question, re.IGNORECASE)
+    return said[0] if said and said[0] != value else other_case(value)
 
 
 def wrong_case(

@@ -83,6 +83,20 @@ def test_wrong_case_changes_the_literals_only():
     assert wrong_case(wrong_case(JOIN, rng) or "", rng) == JOIN
 
 
+def test_a_case_flips_to_what_the_question_says():
+    sql = "SELECT name FROM shop WHERE city = 'New York'"
+    flipped = {
+        question: flip_case(sql, [("shop", "city")], question=question)
+        for question in ("those in new york ?", "those in New York", "in newer new yorks", "")
+    }
+    assert flipped == {
+        "those in new york ?": sql.replace("New York", "new york"),
+        **dict.fromkeys(
+            ("those in New York", "in newer new yorks", ""), sql.replace("New York", "NEW YORK")
+        ),
+    }
+
+
 def test_wrong_case_spares_known_columns_and_sql_without_any_case():
     known = {("shop", "city")}
     assert wrong_case(JOIN, Random(1), known=known) == JOIN.replace("Blue", "BLUE")
