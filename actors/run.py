@@ -18,6 +18,7 @@ from rich.console import Console
 from actors.machine import device_of, process_environment
 from actors.processes import end_processes, owned_processes
 from actors.progress import follow
+from envs.prompts import prompt_version
 from mtsql.config import HistoryMode, RunConfig
 from mtsql.data.dataset import MANIFEST, SPLITS, load_dataset
 from mtsql.errors import ConfigError, DataError, MachineError, ModelError, UserError
@@ -181,7 +182,9 @@ def open_run(config: RunConfig, device: str, *, restart: bool) -> Path:
     for name in ("stages", "logs", "metrics", "trajectories", "evaluation"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not saved.exists():
-        _write_json(saved, {"recipe": recipe, "device": device})
+        # The prompt is part of the policy, and its file may change under a recipe that stays.
+        prompt = prompt_version(config.environment.prompt)
+        _write_json(saved, {"recipe": recipe, "device": device, "prompt": prompt})
     return folder
 
 

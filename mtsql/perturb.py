@@ -116,22 +116,6 @@ def _respelt(value: str, question: str) -> str:
     return said[0] if said and said[0] != value else other_case(value)
 
 
-def wrong_case(
-    sql: str, rng: Random, *, share: float = 1.0, known: Collection[ColumnKey] = ()
-) -> str | None:
-    """Write text values in the other case, as someone does who guesses how a column stores them.
-
-    Args:
-        share: chance that the guess for a column is wrong; values of one column share the guess.
-        known: columns whose form is no guess; they keep it.
-
-    Returns:
-        None if every guess is right, or nothing has a case.
-    """
-    wrong = [column for column in guessed_columns(sql, known=known) if rng.random() < share]
-    return flip_case(sql, wrong) if wrong else None
-
-
 def wrong_column(sql: str, schema: Schema, rng: Random) -> str | None:
     """Name a column that no table of the query has: another table's, else a near name.
 

@@ -12,7 +12,6 @@ from mtsql.perturb import (
     guessed_columns,
     other_case,
     text_conditions,
-    wrong_case,
     wrong_column,
 )
 from mtsql.schema import Column, Schema, Table
@@ -73,23 +72,24 @@ def test_text_conditions_know_their_column_through_aliases_and_subqueries():
     assert text_conditions("SELECT FROM WHERE (") == ()
 
 
-def test_wrong_case_changes_the_literals_only():
-    rng = Random(1)
-    assert wrong_case(JOIN, rng) == JOIN.replace("Blue", "BLUE").replace("NEW YORK", "New York")
+def flipped(sql, *, known=()):
+    return flip_case(sql, guessed_columns(sql, known=known))
+
+
+def test_a_flip_changes_the_literals_only():
+    assert flipped(JOIN) == JOIN.replace("Blue", "BLUE").replace("NEW YORK", "New York")
+    assert flipped(flipped(JOIN)) == JOIN
     quoted = "SELECT name FROM shop WHERE city = 'St John''s' AND  name='x'"
-    assert (
-        wrong_case(quoted, rng) == "SELECT name FROM shop WHERE city = 'ST JOHN''S' AND  name='X'"
-    )
-    assert wrong_case(wrong_case(JOIN, rng) or "", rng) == JOIN
+    assert flipped(quoted) == "SELECT name FROM shop WHERE city = 'ST JOHN''S' AND  name='X'"
 
 
 def test_a_case_flips_to_what_the_question_says():
     sql = "SELECT name FROM shop WHERE city = 'New York'"
-    flipped = {
+    spelt = {
         question: flip_case(sql, [("shop", "city")], question=question)
         for question in ("those in new york ?", "those in New York", "in newer new yorks", "")
     }
-    assert flipped == {
+    assert spelt == {
         "those in new york ?": sql.replace("New York", "new york"),
         **dict.fromkeys(
             ("those in New York", "in newer new yorks", ""), sql.replace("New York", "NEW YORK")
@@ -97,20 +97,18 @@ def test_a_case_flips_to_what_the_question_says():
     }
 
 
-def test_wrong_case_spares_known_columns_and_sql_without_any_case():
+def test_known_columns_and_values_without_a_case_are_no_guess():
     known = {("shop", "city")}
-    assert wrong_case(JOIN, Random(1), known=known) == JOIN.replace("Blue", "BLUE")
-    assert wrong_case(JOIN, Random(1), known={*known, ("product", "color")}) is None
-    assert wrong_case("SELECT name FROM shop WHERE city = '2010'", Random(1)) is None
-    assert wrong_case("SELECT name FROM shop WHERE id = 3", Random(1)) is None
-    assert wrong_case(JOIN, Random(1), share=0.0) is None
+    assert flipped(JOIN, known=known) == JOIN.replace("Blue", "BLUE")
+    assert guessed_columns(JOIN, known={*known, ("product", "color")}) == []
+    assert guessed_columns("SELECT name FROM shop WHERE city = '2010'") == []
+    assert guessed_columns("SELECT name FROM shop WHERE id = 3") == []
 
 
-def test_values_of_one_column_share_the_guess():
+def test_values_of_one_column_flip_together():
     both = COMBINED.replace("Rome", "ROME").replace("OSLO", "Oslo")
     assert guessed_columns(COMBINED) == [("shop", "city")]
     assert flip_case(COMBINED, [("shop", "city")]) == both
-    assert {wrong_case(COMBINED, Random(seed), share=0.5) for seed in range(20)} == {None, both}
 
 
 def test_wrong_column_names_one_that_the_query_cannot_see(connection):

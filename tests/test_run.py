@@ -19,6 +19,7 @@ import pytest
 from actors import progress, run
 from actors.run import check_model, open_run, stages_of
 from actors.stage import STAGES, explain_os_error, load_context
+from envs.prompts import prompt_version
 from mtsql.config import RunConfig
 from mtsql.errors import ConfigError, MachineError, ModelError, UserError
 from mtsql.evaluation.scores import ScoredTurn, summarise
@@ -54,6 +55,8 @@ def test_a_run_is_made_and_reopened(tmp_path: Path) -> None:
     context = load_context(folder)
     assert (context.config, context.device, context.folder) == (config, "cpu", folder)
     (folder / "stages" / "data.json").write_text('{"wall_s": 1}')
+    note = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert note["prompt"] == prompt_version(config.environment.prompt)
     assert open_run(config, "cpu", restart=False) == folder
     assert (folder / "stages" / "data.json").exists()
 
