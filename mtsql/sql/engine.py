@@ -1,4 +1,4 @@
-"""What every engine behind the SQL pool promises, and the names of what can go wrong.
+"""What every engine behind the SQL pool promises and shares, and the names of what can go wrong.
 
 One file per engine; `mtsql.sql.worker` picks the engine for a database and knows nothing else about
 it.
@@ -7,7 +7,7 @@ it.
 from enum import StrEnum
 from typing import Protocol
 
-from mtsql.sql.records import QueryLimits, QueryResult
+from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
 
 class ErrorKind(StrEnum):
@@ -49,3 +49,32 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def refuse_text(sql: str, limits: QueryLimits) -> QueryResult | None:
+    """What the text alone decides, before an engine sees it."""
+    if len(sql) > limits.max_sql_chars:
+        message = f"the statement has {len(sql)} characters, more than {limits.max_sql_chars}"
+        return failed(QueryStatus.REFUSED, ErrorKind.TOO_LONG, message)
+    if "\0" in sql:
+        return failed(QueryStatus.ERROR, ErrorKind.SYNTAX, "the statement holds a null character")
+    return None
+
+
+def failed(
+    status: QueryStatus, kind: ErrorKind, message: str, *, elapsed_s: float = 0.0
+) -> QueryResult:
+    return QueryResult(status=status, kind=kind, message=message, elapsed_s=elapsed_s)
+
+
+def row_bytes(row: tuple[Cell, ...]) -> int:
+    """Text as UTF-8, blobs as they are, all else as 8 bytes: (1, None, "ab", b"abc") is 21."""
+    num_bytes = 0
+    for cell in row:
+        if isinstance(cell, str):
+            num_bytes += len(cell) if cell.isascii() else len(cell.encode())
+        elif isinstance(cell, bytes):
+            num_bytes += len(cell)
+        else:
+            num_bytes += 8
+    return num_bytes

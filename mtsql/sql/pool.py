@@ -88,7 +88,8 @@ class LocalPool:
     ) -> None:
         """
         Args:
-            databases: SQLite files by db_id; nobody may write to them while the pool runs.
+            databases: SQLite files by db_id, or DuckDB files that end in .duckdb; nobody may write
+                to them while the pool runs.
             num_workers: processes per lane: so many short and so many long queries run at once.
             memory_mb: address space of one worker, at least 128.
             cache_bytes: approximate size of the result cache; 0 turns it off.
@@ -136,7 +137,7 @@ class LocalPool:
         for db_id, database in self._databases.items():
             if not database.path.is_file():
                 raise DataError(
-                    f"{database.path}: no such file; database {db_id!r} needs its SQLite file here"
+                    f"{database.path}: no such file; database {db_id!r} needs its file here"
                 )
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from mtsql.sql.engine import ErrorKind
+from mtsql.sql.engine import ErrorKind, failed, refuse_text, row_bytes
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
 STEPS_PER_CHECK = 1000
@@ -144,7 +144,7 @@ class SqliteEngine:
         `elapsed_s` is wall time from the first look at the text to the last row.
         """
         started_s = time.monotonic()
-        refusal = _refuse_text(sql, limits)
+        refusal = refuse_text(sql, limits)
         if refusal is not None:
             return refusal
         self._arm(limits, started_s)
@@ -221,8 +221,8 @@ class SqliteEngine:
         """Row by row: the caps hold before the next row exists, whatever its size."""
         if cursor.description is None:
             if COMMENTS.sub("", sql).strip("; \t\r\n\f"):
-                return _failed(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
-            return _failed(QueryStatus.REFUSED, ErrorKind.EMPTY_STATEMENT, "the statement is empty")
+                return failed(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
+            return failed(QueryStatus.REFUSED, ErrorKind.EMPTY_STATEMENT, "the statement is empty")
         columns = tuple(str(column[0]) for column in cursor.description)
         rows: list[tuple[Cell, ...]] = []
         num_bytes = 0
@@ -231,9 +231,9 @@ class SqliteEngine:
             if len(rows) == limits.max_rows:
                 truncated = True
                 break
-            num_bytes += _row_bytes(row)
+            num_bytes += row_bytes(row)
             if num_bytes > limits.max_bytes:
-                return _failed(
+                return failed(
                     QueryStatus.CAPPED,
                     ErrorKind.ROWS_BYTES,
                     f"the result is larger than {limits.max_bytes} bytes",
@@ -250,7 +250,7 @@ class SqliteEngine:
 
     def _explain(self, error: Exception, limits: QueryLimits, elapsed_s: float) -> QueryResult:
         """Name what went wrong, from the strongest evidence (our handlers) to the weakest."""
-        fail = partial(_failed, elapsed_s=elapsed_s)
+        fail = partial(failed, elapsed_s=elapsed_s)
         if self._refused:
             message = f"only reading is allowed, not {self._refused}"
             return fail(QueryStatus.REFUSED, ErrorKind.WRITE, message)
@@ -270,7 +270,7 @@ class SqliteEngine:
         return self._explain_code(error, limits, elapsed_s)
 
     def _explain_code(self, error: Exception, limits: QueryLimits, elapsed_s: float) -> QueryResult:
-        fail = partial(_failed, elapsed_s=elapsed_s)
+        fail = partial(failed, elapsed_s=elapsed_s)
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # primary code
         message = str(error).replace(str(self._path.parent), "").replace(self._path.name, "")
         if code == sqlite3.SQLITE_TOOBIG or isinstance(error, sqlite3.DataError):
@@ -289,32 +289,3 @@ class SqliteEngine:
             if pattern.search(message):
                 return fail(QueryStatus.ERROR, kind, message)
         return fail(QueryStatus.ERROR, ErrorKind.OTHER, message)
-
-
-def _refuse_text(sql: str, limits: QueryLimits) -> QueryResult | None:
-    """What the text alone decides, before SQLite sees it."""
-    if len(sql) > limits.max_sql_chars:
-        message = f"the statement has {len(sql)} characters, more than {limits.max_sql_chars}"
-        return _failed(QueryStatus.REFUSED, ErrorKind.TOO_LONG, message)
-    if "\0" in sql:
-        return _failed(QueryStatus.ERROR, ErrorKind.SYNTAX, "the statement holds a null character")
-    return None
-
-
-def _failed(
-    status: QueryStatus, kind: ErrorKind, message: str, *, elapsed_s: float = 0.0
-) -> QueryResult:
-    return QueryResult(status=status, kind=kind, message=message, elapsed_s=elapsed_s)
-
-
-def _row_bytes(row: tuple[Cell, ...]) -> int:
-    """Text as UTF-8, blobs as they are, all else as 8 bytes: (1, None, "ab", b"abc") is 21."""
-    num_bytes = 0
-    for cell in row:
-        if isinstance(cell, str):
-            num_bytes += len(cell) if cell.isascii() else len(cell.encode())
-        elif isinstance(cell, bytes):
-            num_bytes += len(cell)
-        else:
-            num_bytes += 8
-    return num_bytes

@@ -26,6 +26,8 @@ from mtsql.sql.wire import FrameReader, frame, limits_from, result_row
 MAX_OPEN_DATABASES = 64
 HEAP_SHARE = 0.75
 """Of the process's memory for SQLite's heap: it fails first, and as an error of one query."""
+DUCKDB_SHARE = 0.4
+"""The same for DuckDB, whose library and threads take more address space beside their data."""
 PR_SET_PDEATHSIG = 1
 RECV_BYTES = 1 << 18
 
@@ -36,8 +38,9 @@ Identity = tuple[int, int]
 class EngineShelf:
     """Warm engines, the least recently used closed first; one per database and identity."""
 
-    def __init__(self, paths: dict[str, Path]) -> None:
+    def __init__(self, paths: dict[str, Path], *, memory_bytes: int) -> None:
         self._paths = paths
+        self._memory_bytes = memory_bytes
         self._engines: OrderedDict[str, tuple[Identity, Engine]] = OrderedDict()
 
     def get(self, db_id: str, identity: Identity) -> Engine:
@@ -48,15 +51,26 @@ class EngineShelf:
             return known[1]
         if known is not None:
             self._engines.pop(db_id)[1].close()
-        engine = open_engine(self._paths[db_id])
+        engine = open_engine(self._paths[db_id], memory_bytes=self._memory_bytes)
         self._engines[db_id] = (identity, engine)
         if len(self._engines) > MAX_OPEN_DATABASES:
             self._engines.popitem(last=False)[1][1].close()
         return engine
 
 
-def open_engine(path: Path) -> Engine:
-    """The one place that knows which engine reads which file."""
+def open_engine(path: Path, *, memory_bytes: int) -> Engine:
+    """The one place that knows which engine reads which file.
+
+    Args:
+        memory_bytes: for the engine's data. SQLite's heap has one limit for the whole process.
+
+    Raises:
+        sqlite3.Error, OSError: the file cannot be opened as a database.
+    """
+    if path.suffix == ".duckdb":
+        from mtsql.sql.duckdb_engine import DuckdbEngine  # noqa: PLC0415 - a slow import, seldom needed
+
+        return DuckdbEngine(path, memory_bytes=memory_bytes)
     return SqliteEngine(path)
 
 
@@ -89,14 +103,15 @@ def run_job(
     return result
 
 
-def serve(connection: socket.socket, lane: QueryLimits) -> None:
+def serve(connection: socket.socket, lane: QueryLimits, *, memory_bytes: int) -> None:
     """Answer jobs until the pool hangs up. A reply leaves at once: the next job may never end."""
     reader = FrameReader()
     shelf: EngineShelf | None = None
     while data := connection.recv(RECV_BYTES):
         for _, message in reader.feed(data):
             if shelf is None:
-                shelf = EngineShelf({db_id: Path(path) for db_id, path in message.items()})
+                paths = {db_id: Path(path) for db_id, path in message.items()}
+                shelf = EngineShelf(paths, memory_bytes=memory_bytes)
                 connection.sendall(frame("ready"))
                 continue
             for job_id, db_id, identity, sql, limits in message:
@@ -141,4 +156,4 @@ def main(arguments: list[str]) -> None:
     limit_process(options.memory_bytes, options.parent_pid)
     lane = QueryLimits(timeout_s=options.lane_timeout_s, max_vm_steps=options.lane_vm_steps)
     with socket.socket(fileno=options.socket_fd) as connection:
-        serve(connection, lane)
+        serve(connection, lane, memory_bytes=int(options.memory_bytes * DUCKDB_SHARE))

@@ -1,0 +1,207 @@
+"""Run one model-written statement against one DuckDB file.
+
+Covered: everything but one plain SELECT (also VALUES, FROM first, SHOW, DESCRIBE), files and the
+network (read_csv, COPY, ATTACH, extensions), changes of settings, catalog functions that tell host
+paths, SQL inside strings (query(), serialised plans), runaway queries, huge values, too many rows
+or bytes, memory. Not covered: a budget in units of work, which DuckDB lacks, so that a verdict on
+a slow query depends on the machine's load; and an operator that does not look at the interrupt, for
+which the engine runs in a process that `mtsql.sql.pool` limits and kills.
+"""
+
+import datetime
+import decimal
+import re
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import duckdb
+
+from mtsql.sql.engine import ErrorKind, failed, refuse_text, row_bytes
+from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
+
+FETCH_ROWS = 64
+"""Rows that reach Python at once; the caps are checked after each batch."""
+
+FORBIDDEN_NAMES = re.compile(
+    r"duckdb_(databases|settings|secrets|extensions|logs\w*|temporary_files|external_file_cache)"
+    r"|pg_settings|which_secret"
+    r"|pragma_(database_list|database_size|storage_info|platform|user_agent)|write_log"
+    r"|json_execute_serialized_sql|from_substrait\w*"
+)
+"""Views and functions that tell about the host, write somewhere, or run SQL from a string."""
+FORBIDDEN_CALLS = re.compile(
+    r"query|query_table|current_setting|getvariable|glob|(read|sniff|parquet)_\w+"
+)
+"""The same, with names that a column may well have; DuckDB lets them read the open file itself."""
+
+ERROR_PATTERNS: tuple[tuple[type[duckdb.Error], re.Pattern[str], ErrorKind], ...] = (
+    (duckdb.ParserException, re.compile(""), ErrorKind.SYNTAX),
+    (duckdb.CatalogException, re.compile(r"^Table "), ErrorKind.NO_SUCH_TABLE),
+    (duckdb.CatalogException, re.compile(r"Function "), ErrorKind.NO_SUCH_FUNCTION),
+    (
+        duckdb.BinderException,
+        re.compile(r"^Referenced (column|table)|does not have a column|^Cannot extract field"),
+        ErrorKind.NO_SUCH_COLUMN,
+    ),
+    (duckdb.BinderException, re.compile(r"^Ambiguous reference"), ErrorKind.AMBIGUOUS_COLUMN),
+    (duckdb.BinderException, re.compile(r"^No function matches"), ErrorKind.WRONG_NUM_ARGS),
+    (
+        duckdb.BinderException,
+        re.compile(r"aggregate|GROUP BY|window function"),
+        ErrorKind.MISUSE_AGGREGATE,
+    ),
+)
+
+
+class DuckdbEngine:
+    """A warm read-only connection; `execute` turns every outcome into a `QueryResult`."""
+
+    def __init__(self, path: Path, *, memory_bytes: int) -> None:
+        """Raises OSError when the file cannot be opened as a database.
+
+        Args:
+            memory_bytes: for DuckDB's buffers; it never spills to disk.
+        """
+        self._path = path
+        try:
+            self._connection = duckdb.connect(
+                str(path),
+                read_only=True,
+                config={
+                    "enable_external_access": "false",
+                    "autoinstall_known_extensions": "false",
+                    "autoload_known_extensions": "false",
+                    "temp_directory": "",
+                    "threads": "1",
+                    "memory_limit": f"{memory_bytes >> 20}MiB",
+                    "lock_configuration": "true",
+                },
+            )
+        except duckdb.Error as error:
+            raise OSError(f"{path}: no DuckDB database") from error
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def execute(self, sql: str, limits: QueryLimits) -> QueryResult:
+        """Run one statement under `limits`; errors, refusals and interrupts are results."""
+        started_s = time.monotonic()
+        refusal = refuse_text(sql, limits)
+        if refusal is not None:
+            return refusal
+        timer = threading.Timer(limits.timeout_s, self._connection.interrupt)
+        try:
+            sql.encode()  # DuckDB's own complaint about lone surrogates is a TypeError
+            statements = self._connection.extract_statements(sql)
+            refusal = _refuse_statements(sql, statements)
+            if refusal is not None:
+                return refusal
+            timer.start()
+            return self._fetch(statements[0], limits, started_s)
+        except (duckdb.Error, UnicodeError, MemoryError) as error:
+            return self._explain(error, limits, time.monotonic() - started_s)
+        finally:
+            timer.cancel()
+
+    def _fetch(
+        self, statement: duckdb.Statement, limits: QueryLimits, started_s: float
+    ) -> QueryResult:
+        cursor = self._connection.execute(statement)
+        columns = tuple(str(column[0]) for column in cursor.description or ())
+        rows: list[tuple[Cell, ...]] = []
+        num_bytes = 0
+        truncated = False
+        while not truncated and (batch := cursor.fetchmany(FETCH_ROWS)):
+            for values in batch:
+                if len(rows) == limits.max_rows:
+                    truncated = True
+                    break
+                row = tuple(map(_cell, values))
+                num_bytes += row_bytes(row)
+                if num_bytes > limits.max_bytes:
+                    return failed(
+                        QueryStatus.CAPPED,
+                        ErrorKind.ROWS_BYTES,
+                        f"the result is larger than {limits.max_bytes} bytes",
+                        elapsed_s=time.monotonic() - started_s,
+                    )
+                rows.append(row)
+        return QueryResult(
+            status=QueryStatus.OK,
+            columns=columns,
+            rows=tuple(rows),
+            truncated=truncated,
+            elapsed_s=time.monotonic() - started_s,
+        )
+
+    def _explain(self, error: Exception, limits: QueryLimits, elapsed_s: float) -> QueryResult:
+        fail = partial(failed, elapsed_s=elapsed_s)
+        # After "Binder Error: " comes what is wrong; the place in the text is left out.
+        text = str(error).split("\n\nLINE ")[0].partition("Error: ")[2]
+        message = " ".join(text.split()).replace(str(self._path.parent), "")
+        if isinstance(error, duckdb.InterruptException):
+            message = f"stopped after {limits.timeout_s:g} seconds"
+            return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, message)
+        if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)):
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+        if isinstance(error, UnicodeError):
+            return fail(QueryStatus.ERROR, ErrorKind.SYNTAX, "the text is not valid Unicode")
+        if isinstance(error, duckdb.PermissionException) or "read-only mode" in message:
+            return fail(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading tables is allowed")
+        if isinstance(error, (duckdb.IOException, duckdb.FatalException, duckdb.InternalException)):
+            message = "the database cannot be read"
+            return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
+        if "Values were not provided" in message:
+            return fail(QueryStatus.ERROR, ErrorKind.OTHER, "parameters (?, :name) have no values")
+        for kind_of_error, pattern, kind in ERROR_PATTERNS:
+            if isinstance(error, kind_of_error) and pattern.search(message):
+                return fail(QueryStatus.ERROR, kind, message)
+        return fail(QueryStatus.ERROR, ErrorKind.OTHER, message)
+
+
+def _refuse_statements(sql: str, statements: list[duckdb.Statement]) -> QueryResult | None:
+    """What the parse alone decides."""
+    if not statements:
+        return failed(QueryStatus.REFUSED, ErrorKind.EMPTY_STATEMENT, "the statement is empty")
+    if len(statements) > 1:
+        message = "only one statement can be run at a time"
+        return failed(QueryStatus.REFUSED, ErrorKind.MULTIPLE_STATEMENTS, message)
+    if statements[0].type != duckdb.StatementType.SELECT:
+        return failed(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
+    name = _forbidden_name(sql)
+    if name is not None:
+        message = f"only reading tables is allowed, not {name}"
+        return failed(QueryStatus.REFUSED, ErrorKind.WRITE, message)
+    return None
+
+
+def _forbidden_name(sql: str) -> str | None:
+    """The first name outside of literals and comments that a query may not use."""
+    data = sql.encode()
+    tokens = [one for one in duckdb.tokenize(sql) if one[1] != duckdb.token_type.comment]
+    for index, (start, kind) in enumerate(tokens):
+        if kind not in (duckdb.token_type.identifier, duckdb.token_type.keyword):
+            continue
+        end = tokens[index + 1][0] if index + 1 < len(tokens) else len(data)
+        word = data[start:end].decode(errors="replace")
+        name = re.sub(r"\s.*|--.*|/\*.*", "", word, flags=re.DOTALL).strip('"').lower()
+        if FORBIDDEN_NAMES.fullmatch(name):
+            return name
+        if FORBIDDEN_CALLS.fullmatch(name) and data[end : end + 1] == b"(":
+            return name
+    return None
+
+
+def _cell(value: object) -> Cell:
+    """Numbers stay numbers; dates, lists and the like become the text that DuckDB would show."""
+    match value:
+        case None | int() | float() | str() | bytes():
+            return int(value) if isinstance(value, bool) else value
+        case decimal.Decimal():
+            return float(value)
+        case datetime.datetime():
+            return value.isoformat(sep=" ")
+        case _:
+            return str(value)
