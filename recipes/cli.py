@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import mtsql
-from mtsql.errors import DataError, MachineError, UserError
+from mtsql.errors import ConfigError, DataError, MachineError, UserError
 
 STACK = ("torch", "ray", "verl", "vllm", "transformers")
 """What training and evaluation need beyond the core."""
@@ -94,6 +94,27 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def sql(arguments: argparse.Namespace) -> int:
+    from mtsql.sql.records import QueryLimits
+    from recipes.sql import answer_lines, databases_of, print_answer
+
+    databases = databases_of(arguments.db, arguments.db_root)
+    limits = QueryLimits(timeout_s=arguments.timeout_s, max_rows=arguments.max_rows)
+    if not arguments.jsonl:
+        if arguments.db is None or arguments.query is None:
+            raise ConfigError("give --db FILE and a query, or --jsonl to read requests")
+        return 0 if print_answer(databases, arguments.query, limits) else 1
+    if arguments.query is not None:
+        raise ConfigError("--jsonl reads its queries from standard input; give no other")
+    answer_lines(databases, sys.stdin, limits, _write_now)
+    return 0
+
+
+def _write_now(line: str) -> None:
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
 def report(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -139,6 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_train(commands)
     _add_eval(commands)
+    _add_sql(commands)
     reporting = _command(commands, "report", report, "write RUN_DIR/report.html again")
     reporting.add_argument("run_folder", metavar="RUN_DIR", type=Path)
     return parser
@@ -203,6 +225,27 @@ def _add_eval(commands: Commands) -> None:
         help="what memory holds of earlier turns; repeatable (default: the recipe's)",
     )
     parser.add_argument("--out", type=Path, help="folder for scores and trajectories")
+
+
+def _add_sql(commands: Commands) -> None:
+    parser = _command(commands, "sql", sql, "run SQL as an agent's SQL is run")
+    parser.add_argument("query", nargs="?", metavar="SQL", help="one statement that only reads")
+    parser.add_argument("--db", type=Path, metavar="FILE", help="a SQLite or .duckdb file")
+    parser.add_argument("--db-root", type=Path, metavar="DIR", help="holds DB/DB.sqlite by name")
+    parser.add_argument("--timeout-s", type=_seconds, default=2.0, metavar="S", help="default: 2")
+    parser.add_argument("--max-rows", type=_positive, default=1000, metavar="N", help="or fewer")
+    parser.add_argument(
+        "--jsonl",
+        action="store_true",
+        help="read {id, sql, db} objects, one a line, and write one answer a line",
+    )
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = str(ROOT / "recipes" / "demo_cpu.yaml")
 HELP = [
     [], ["doctor"], ["data"], ["data", "generate"], ["data", "prepare"], ["data", "stats"],
-    ["train"], ["eval"], ["report"],
+    ["train"], ["eval"], ["sql"], ["report"],
 ]  # fmt: skip
 
 

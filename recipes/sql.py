@@ -1,0 +1,167 @@
+"""`mtsql sql`: run SQL as an agent's SQL is run, and see what it would see."""
+
+import asyncio
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtsql.errors import ConfigError, DataError
+from mtsql.sql.pool import LocalPool
+from mtsql.sql.records import Cell, QueryLimits, QueryRequest, QueryResult, QueryStatus
+
+SUFFIXES = (".sqlite", ".db", ".duckdb")
+MAX_AHEAD = 256
+"""Lines that are read before the first of them is answered."""
+
+
+def databases_of(db: Path | None, db_root: Path | None) -> dict[str, Path]:
+    """Database files by the names that requests use; --db comes first and is the default.
+
+    Raises:
+        ConfigError: neither is given.
+        DataError: a file or folder is missing.
+    """
+    found: dict[str, Path] = {}
+    if db is not None:
+        if not db.is_file():
+            raise DataError(f"--db {db}: no such file")
+        found[db.stem] = db
+    if db_root is not None:
+        if not db_root.is_dir():
+            raise DataError(f"--db-root {db_root}: no such folder")
+        for folder in sorted(path for path in db_root.iterdir() if path.is_dir()):
+            for suffix in SUFFIXES:
+                path = folder / f"{folder.name}{suffix}"
+                if path.is_file():
+                    found.setdefault(folder.name, path)
+        if db is None and not found:
+            raise DataError(f"--db-root {db_root}: holds no DB/DB.sqlite")
+    if not found:
+        raise ConfigError("name a database: --db FILE, or --db-root DIR for DIR/DB/DB.sqlite")
+    return found
+
+
+def print_answer(databases: Mapping[str, Path], sql: str, limits: QueryLimits) -> bool:
+    """Run one statement and print its table. Returns whether it succeeded."""
+    request = QueryRequest(db_id=next(iter(databases)), sql=sql, limits=limits)
+
+    async def run() -> QueryResult:
+        async with LocalPool(databases, num_workers=1) as pool:
+            [result] = await pool.execute_many([request])
+            return result
+
+    result = asyncio.run(run())
+    if result.status is not QueryStatus.OK:
+        print(f"{result.status} ({result.kind}): {result.message}", file=sys.stderr)
+        return False
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in result.columns:
+        table.add_column(escape(name))
+    for row in result.rows:
+        table.add_row(*(escape("NULL" if cell is None else str(_plain(cell))) for cell in row))
+    Console().print(table)
+    more = ", and more that --max-rows cuts off" if result.truncated else ""
+    print(f"{len(result.rows)} rows{more}; {1000 * result.elapsed_s:.1f} ms")
+    return True
+
+
+def answer_lines(
+    databases: Mapping[str, Path],
+    lines: Iterable[str],
+    limits: QueryLimits,
+    write: Callable[[str], object],
+) -> None:
+    """One JSON object in, one out, in the same order; up to MAX_AHEAD queries run meanwhile.
+
+    Args:
+        lines: `{"id": any, "sql": text, "db": name}`; `db` may be left out if there is a --db.
+
+    Raises:
+        DataError: a line is something else; those before it are answered.
+    """
+    asyncio.run(_answer_lines(databases, lines, limits, write))
+
+
+async def _answer_lines(
+    databases: Mapping[str, Path],
+    lines: Iterable[str],
+    limits: QueryLimits,
+    write: Callable[[str], object],
+) -> None:
+    default = next(iter(databases))
+    under_way: asyncio.Queue[tuple[Any, asyncio.Task[list[QueryResult]]] | None]
+    under_way = asyncio.Queue(MAX_AHEAD)
+
+    fault: OSError | None = None
+
+    async def write_all() -> None:
+        nonlocal fault
+        while (item := await under_way.get()) is not None:
+            name, task = item
+            [result] = await task
+            try:
+                if fault is None:
+                    write(json.dumps(_line(name, result), ensure_ascii=False) + "\n")
+            except OSError as error:  # nobody reads any more: read no more either
+                fault = error
+
+    loop = asyncio.get_running_loop()
+    iterator = iter(lines)
+    async with LocalPool(databases) as pool:
+        writer = asyncio.create_task(write_all())
+        number = 0
+        try:
+            # Off the loop's thread: a caller may wait for an answer before it writes the next line.
+            while fault is None and (line := await loop.run_in_executor(None, next, iterator, "")):
+                number += 1
+                if line.strip():
+                    name, request = _request(line, number, default, limits)
+                    task = asyncio.create_task(pool.execute_many([request]))
+                    await under_way.put((name, task))
+        finally:
+            await under_way.put(None)
+            await writer
+    if fault is not None:
+        raise fault
+
+
+def _request(line: str, number: int, default: str, limits: QueryLimits) -> tuple[Any, QueryRequest]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"standard input, line {number}: not JSON ({error})") from error
+    if not isinstance(value, dict) or "id" not in value or not isinstance(value.get("sql"), str):
+        raise DataError(
+            f"standard input, line {number}: give an object with 'id', 'sql' and perhaps 'db'"
+        )
+    db = value.get("db", default)
+    return value["id"], QueryRequest(db_id=str(db), sql=value["sql"], limits=limits)
+
+
+def _line(name: Any, result: QueryResult) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
+    return {
+        "id": name,
+        "status": str(result.status),
+        "columns": result.columns,
+        "rows": [[_plain(cell) for cell in row] for row in result.rows],
+        "truncated": result.truncated,
+        "elapsed_ms": round(1000 * result.elapsed_s, 3),
+        "message": result.message,
+    }
+
+
+def _plain(cell: Cell) -> int | float | str | None:
+    """A cell as JSON can hold it: blobs as x'00ff', numbers that are none as text."""
+    if isinstance(cell, bytes):
+        return f"x'{cell.hex()}'"
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return str(cell)
+    return cell

@@ -1,0 +1,128 @@
+"""`mtsql sql` as its user meets it."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from recipes.cli import main
+
+RUNAWAY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two databases as Spider lays them out, and a folder that holds none."""
+    for name in ("pets", "shops", "empty"):
+        (tmp_path / name).mkdir()
+    with sqlite3.connect(tmp_path / "pets" / "pets.sqlite") as connection:
+        connection.execute("CREATE TABLE pet (id, name)")
+        connection.execute("INSERT INTO pet VALUES (1, 'Ada'), (2, NULL), (3, x'00ff')")
+    connection.close()
+    with duckdb.connect(str(tmp_path / "shops" / "shops.duckdb")) as other:
+        other.execute("CREATE TABLE shop AS SELECT 7 AS id, 1.0 / 0 AS price")
+    return tmp_path
+
+
+def pets(root: Path) -> str:
+    return str(root / "pets" / "pets.sqlite")
+
+
+def test_a_table_is_printed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", "--db", pets(root), "SELECT * FROM pet", "--max-rows", "2"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines() if "Ada" in line] == [["1", "Ada"]]
+    assert "NULL" in out
+    assert "2 rows, and more that --max-rows cuts off" in out
+
+
+def test_what_an_agent_may_not_do_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", "--db", pets(root), "DELETE FROM pet"]) == 1
+    assert capsys.readouterr().err == "refused (write): only reading is allowed, not DELETE\n"
+    assert main(["sql", "--db", pets(root), RUNAWAY, "--timeout-s", "0.1"]) == 1
+    assert capsys.readouterr().err.startswith("interrupted (timeout): ")
+
+
+def test_lines_are_answered_in_order(root: Path) -> None:
+    requests = [
+        {"id": 1, "db": "pets", "sql": "SELECT * FROM pet WHERE id > 1"},
+        {"id": "b", "db": "shops", "sql": "SELECT * FROM shop"},
+        {"id": None, "db": "pets", "sql": "SELECT nosuch"},
+        {"id": [4], "db": "../pets/pets", "sql": "SELECT 1"},
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "recipes.cli", "sql", "--db-root", str(root), "--jsonl"],
+        input="".join(json.dumps(one) + "\n" for one in requests),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["id"] for one in answers] == [1, "b", None, [4]]
+    assert [one["status"] for one in answers] == ["ok", "ok", "error", "infra_fault"]
+    assert answers[0].keys() == {
+        "id", "status", "columns", "rows", "truncated", "elapsed_ms", "message"
+    }  # fmt: skip
+    assert answers[0]["rows"] == [[2, None], [3, "x'00ff'"]]
+    assert answers[1]["rows"] == [[7, "inf"]]
+    assert answers[2]["message"] == "no such column: nosuch"
+
+
+def test_an_answer_comes_before_the_next_line(root: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recipes.cli", "sql", "--db", pets(root), "--jsonl"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(3):
+            process.stdin.write(json.dumps({"id": number, "sql": f"SELECT {number}"}) + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["rows"] == [[number]]
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--db", "nosuch.sqlite", "SELECT 1"], "--db nosuch.sqlite: no such file"),
+        (["--db-root", "nosuch", "--jsonl"], "--db-root nosuch: no such folder"),
+        (["SELECT 1"], "name a database: --db FILE"),
+        (["--db-root", ".", "SELECT 1"], "give --db FILE and a query"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str],
+    message: str,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(root)
+    assert main(["sql", *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_line_that_is_no_request_is_named(root: Path) -> None:
+    for bad, message in (("{", "line 2: not JSON"), ('{"id": 1}', "line 2: give an object")):
+        done = subprocess.run(
+            [sys.executable, "-m", "recipes.cli", "sql", "--db", pets(root), "--jsonl"],
+            input='{"id": 1, "sql": "SELECT 1"}\n' + bad + "\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert json.loads(done.stdout)["rows"] == [[1]]
