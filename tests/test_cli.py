@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,12 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         main([*words, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(" ".join(["usage: mtsql", *words]))
+
+
+def test_the_readme_names_every_command_and_no_other() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"mtsql (data [a-z]+|[a-z]+) ?[^a-z]", text)) - {"data"}
+    assert named == {" ".join(words) for words in HELP} - {"", "data"}
 
 
 def test_help_imports_only_the_standard_library() -> None:
