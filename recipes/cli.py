@@ -115,6 +115,26 @@ def _write_now(line: str) -> None:
     sys.stdout.flush()
 
 
+def bench_sql(arguments: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    _require_stack()
+    from recipes.bench.sql import as_dict, measure
+
+    figures = as_dict(measure(arguments.data, num_runs=arguments.runs, seconds=arguments.seconds))
+    if arguments.json:
+        print(json.dumps(figures))
+        return 0
+    table = Table("", "median", title=f"SQL pool, 32 callers, {arguments.runs} runs")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:,.0f}" if value >= 100 else f"{value:g}")
+    Console().print(table)
+    return 0
+
+
 def report(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -161,6 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_eval(commands)
     _add_sql(commands)
+    _add_bench(commands)
     reporting = _command(commands, "report", report, "write RUN_DIR/report.html again")
     reporting.add_argument("run_folder", metavar="RUN_DIR", type=Path)
     return parser
@@ -239,6 +260,17 @@ def _add_sql(commands: Commands) -> None:
         action="store_true",
         help="read {id, sql, db} objects, one a line, and write one answer a line",
     )
+
+
+def _add_bench(commands: Commands) -> None:
+    text = "measure parts of the system on this machine"
+    group = commands.add_parser("bench", help=text, description=f"{text.capitalize()}.")
+    parts = group.add_subparsers(required=True, metavar="PART")
+    parser = _command(parts, "sql", bench_sql, "the SQL pool behind Ray: rates, tails, recovery")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="prepared (default: embedded)")
+    parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--seconds", type=_seconds, default=3.0, metavar="S", help="of each load")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
 def _seconds(text: str) -> float:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = str(ROOT / "recipes" / "demo_cpu.yaml")
 HELP = [
     [], ["doctor"], ["data"], ["data", "generate"], ["data", "prepare"], ["data", "stats"],
-    ["train"], ["eval"], ["sql"], ["report"],
+    ["train"], ["eval"], ["sql"], ["bench"], ["bench", "sql"], ["report"],
 ]  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_readme_names_every_command_and_no_other() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"mtsql (data [a-z]+|[a-z]+) ?[^a-z]", text)) - {"data"}
-    assert named == {" ".join(words) for words in HELP} - {"", "data"}
+    named = set(re.findall(r"mtsql ((?:data |bench )?[a-z]+) ?[^a-z]", text))
+    assert named - {"data", "bench"} == {" ".join(words) for words in HELP} - {"", "data", "bench"}
 
 
 def test_help_imports_only_the_standard_library() -> None:

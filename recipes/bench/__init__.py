@@ -1,0 +1,1 @@
+"""Benchmarks behind `mtsql bench`: each prints a table, or JSON for programs."""
