@@ -240,16 +240,17 @@ def test_nothing_is_written(database: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [entry.name for entry in database.parent.iterdir()] == ["pets.sqlite"]
 
 
-def test_a_worker_killed_from_outside_costs_no_query(database: Path) -> None:
+def test_all_workers_killed_at_once_cost_no_query(database: Path) -> None:
     async def body(pool: LocalPool) -> None:
-        slow = "SELECT count(*) FROM pet a, pet b, pet c"
-        task = asyncio.create_task(pool.execute_many([ask(slow)]))
-        await asyncio.sleep(0.2)
-        for pid in pool.worker_pids:
-            os.kill(pid, signal.SIGKILL)
-        [result] = await task
-        assert result.rows == ((27_000_000,),)
-        assert pool.stats().num_lost >= 1
+        for number in range(4):
+            slow = f"SELECT count(*) + {number} FROM pet a, pet b, pet c"
+            task = asyncio.create_task(pool.execute_many([ask(slow)]))
+            await asyncio.sleep(0.2)
+            for pid in pool.worker_pids:
+                os.kill(pid, signal.SIGKILL)
+            [result] = await task
+            assert result.rows == ((27_000_000 + number,),)
+            assert pool.stats().num_lost > number
 
     play(database, body)
 

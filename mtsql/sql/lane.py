@@ -12,6 +12,9 @@ GRACE_S = 1.0
 """How far a worker may overrun a soft limit before it is killed."""
 TICK_S = 0.05
 """How often running queries are looked at."""
+LOSS_PAUSE_S = 0.02
+"""Workers often die together (a kill of all, the kernel short of memory): time to notice all of them
+before a lost query goes to one that is dead as well."""
 MAX_START_FAILURES = 3
 """Starts in a row that may fail before queued jobs are given up."""
 MAX_BACKOFF_S = 5.0
@@ -58,6 +61,7 @@ class Lane:
         self._workers: list[WorkerProcess] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_dispatch_due = False
+        self._paused_until_s = 0.0
         self._num_start_failures = 0
         self._closing = asyncio.Event()
         self._changed = asyncio.Event()
@@ -101,15 +105,17 @@ class Lane:
         return jobs
 
     def put(self, jobs: Iterable[Job], *, first: bool = False) -> None:
-        """Queue jobs, in their order; `first` for those that have waited before."""
+        """Queue jobs, in their order; `first` for those that a lost worker leaves behind."""
+        loop = asyncio.get_running_loop()
         if first:
             self._queue.extendleft(reversed(list(jobs)))
+            self._paused_until_s = loop.time() + LOSS_PAUSE_S
         else:
             self._queue.extend(jobs)
         if not self._is_dispatch_due:
             # At the end of this loop pass, so that callers of the same moment share a message.
             self._is_dispatch_due = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            loop.call_soon(self._dispatch)
 
     def tick(self, awake_s: float) -> None:
         """Age what runs by `awake_s` and kill what overran."""
@@ -124,6 +130,10 @@ class Lane:
                 worker.kill()
 
     def _dispatch(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._paused_until_s:
+            loop.call_at(self._paused_until_s, self._dispatch)
+            return
         self._is_dispatch_due = False
         if self.is_broken:
             while self._queue:
