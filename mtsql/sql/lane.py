@@ -13,7 +13,7 @@ GRACE_S = 1.0
 TICK_S = 0.05
 """How often running queries are looked at."""
 LOSS_PAUSE_S = 0.02
-"""Workers often die together (a kill of all, the kernel short of memory): time to notice all of them
+"""Workers often die together (a kill of all, a kernel short of memory): time to notice each death
 before a lost query goes to one that is dead as well."""
 MAX_START_FAILURES = 3
 """Starts in a row that may fail before queued jobs are given up."""
