@@ -242,10 +242,12 @@ def test_nothing_is_written(database: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_all_workers_killed_at_once_cost_no_query(database: Path) -> None:
     async def body(pool: LocalPool) -> None:
-        for number in range(4):
-            slow = f"SELECT count(*) + {number} FROM pet a, pet b, pet c"
-            task = asyncio.create_task(pool.execute_many([ask(slow)]))
-            await asyncio.sleep(0.2)
+        for number in range(3):
+            # About a second of work, so that it runs when they die.
+            slow = f"SELECT count(*) + {number} FROM pet a, pet b, pet c WHERE a.id + b.id >= 0"
+            request = ask(slow, timeout_s=20.0, max_vm_steps=NO_BUDGET)
+            task = asyncio.create_task(pool.execute_many([request]))
+            await asyncio.sleep(0.1)
             for pid in pool.worker_pids:
                 os.kill(pid, signal.SIGKILL)
             [result] = await task
