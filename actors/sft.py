@@ -23,10 +23,10 @@ from envs.turn_env import TurnEnv, TurnSpec
 from mtsql.config import RunConfig, ScriptConfig, WarmStartConfig
 from mtsql.data.dataset import Dataset
 from mtsql.errors import DataError, ModelError
-from mtsql.protocol import ActionName, ToolCall
+from mtsql.protocol import ActionName
 from mtsql.sql.pool import LocalPool
 from mtsql.store import write_trajectories
-from mtsql.trajectory import Step, Trajectory
+from mtsql.trajectory import Trajectory
 
 
 def load_tokenizer(model: str | Path) -> Any:  # noqa: ANN401 - transformers' tokenizers share no useful type
@@ -81,11 +81,8 @@ async def _scripts(
         always = {"wrong_case": 1.0, "execute": 1.0, "correct": 1.0}
         scripts = warm_start.scripts.model_copy(update=always)
         drills = await played(misleading, scripts, warm_start.corrections_per_turn, num_whole)
-    return whole, [one for one in drills if any(map(_is_correction, one.steps))]
-
-
-def _is_correction(step: Step) -> bool:
-    return isinstance(step.action, ToolCall) and step.action.name is ActionName.CORRECT
+    corrected = [one for one in drills if any(s.calls(ActionName.CORRECT) for s in one.steps)]
+    return whole, corrected
 
 
 def _loss_mask(trajectory: Trajectory, sequence: TokenSequence, *, is_drill: bool) -> list[int]:
@@ -94,7 +91,7 @@ def _loss_mask(trajectory: Trajectory, sequence: TokenSequence, *, is_drill: boo
     if is_drill:
         begin = 0
         for step, end in zip(trajectory.steps, sequence.step_ends, strict=True):
-            if not _is_correction(step):
+            if not step.calls(ActionName.CORRECT):
                 mask[begin : end + 1] = [0] * (end + 1 - begin)
             begin = end + 1
     return [0] * len(sequence.prompt_ids) + mask
@@ -131,13 +128,13 @@ def prepare_rows(
     dataset = load_run_data(config)
     specs = gold_specs(dataset, "train")
     whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
-    trajectories = [*whole, *drills]
+    scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]
     by_turn = {spec.turn.turn_id: spec for spec in specs}
     prompts = dict(zip(by_turn, asyncio.run(_prompts(config, list(by_turn.values()))), strict=True))
     if config.model.tiny is not None:
         base = folder / "base"
         texts = [message["content"] for messages in prompts.values() for message in messages]
-        for trajectory in trajectories:
+        for trajectory, _ in scripted:
             for step in trajectory.steps:
                 texts.append(step.message)
                 texts.append(step.observation or "")
@@ -151,13 +148,13 @@ def prepare_rows(
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
     rows: list[Played] = []
     loss_masks: list[list[int]] = []
-    num_long = 0
-    for number, trajectory in enumerate(trajectories):
+    num_drills = num_long = 0
+    for number, (trajectory, is_drill) in enumerate(scripted):
         sequence = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
         if len(sequence.prompt_ids) + len(sequence.response_ids) > warm_start.max_tokens:
             num_long += 1
             continue
-        is_drill = number >= len(whole)
+        num_drills += is_drill
         loss_masks.append(_loss_mask(trajectory, sequence, is_drill=is_drill))
         spec = by_turn[trajectory.turn_id]
         rows.append(
@@ -197,7 +194,7 @@ def prepare_rows(
     lengths = [len(row.sequence.prompt_ids) + len(row.sequence.response_ids) for row in rows]
     facts = {
         "num_trajectories": len(rows),
-        "num_drills": sum(int(row.group) >= len(whole) for row in rows),
+        "num_drills": num_drills,
         "num_too_long": num_long,
         "mean_tokens": sum(lengths) / len(lengths),
         "mean_prompt_tokens": sum(len(row.sequence.prompt_ids) for row in rows) / len(rows),

@@ -122,7 +122,7 @@ def ability_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         if reward is not None
     ]
     shares = {
-        "executed": [any(_is_call(s, ActionName.EXECUTE) for s in t.steps) for t in played],
+        "executed": [any(s.calls(ActionName.EXECUTE) for s in t.steps) for t in played],
         "corrected": [_is_corrected(t) for t in played],
         "corrected_to_right": [t.judgements[-1].ex is True for t in repairs],
         "broken_by_correction": [
@@ -142,10 +142,6 @@ def ability_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
             metrics[name] = sum(flags) / len(flags)
     metrics["mean_steps"] = sum(len(t.steps) for t in played) / len(played)
     return metrics
-
-
-def _is_call(step: Step, name: ActionName) -> bool:
-    return isinstance(step.action, ToolCall) and step.action.name is name
 
 
 def _is_verify(step: Step, target: str) -> bool:
@@ -171,7 +167,7 @@ def _lacks_verdict(step: Step) -> bool:
 def _is_corrected(trajectory: Trajectory) -> bool:
     """It replaced its first proposal by a different one at some time."""
     first = trajectory.proposals[:1]
-    return any(_is_call(s, ActionName.CORRECT) for s in trajectory.steps) and any(
+    return any(s.calls(ActionName.CORRECT) for s in trajectory.steps) and any(
         (sql,) != first for sql in trajectory.proposals
     )
 
@@ -180,7 +176,7 @@ def _is_blind(trajectory: Trajectory) -> bool:
     """It answered with a proposal that it never executed."""
     last = len(trajectory.proposals) - 1
     seen = any(
-        _is_call(s, ActionName.EXECUTE) and s.status is not None and s.proposal == last
+        s.calls(ActionName.EXECUTE) and s.status is not None and s.proposal == last
         for s in trajectory.steps
     )
     return trajectory.ending is Ending.ANSWERED and last >= 0 and not seen

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mtsql.evaluation.records import Judgement
-from mtsql.protocol import Action
+from mtsql.protocol import Action, ActionName, ToolCall
 
 
 class Ending(StrEnum):
@@ -43,6 +43,10 @@ class Step:
     num_dropped: int | None = None
     num_changed: int | None = None
     """Elements about the same column with another value, operator or direction."""
+
+    def calls(self, name: ActionName) -> bool:
+        """Its action is a call of this tool."""
+        return isinstance(self.action, ToolCall) and self.action.name is name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
