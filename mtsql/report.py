@@ -14,12 +14,12 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, get_args
+from typing import Any
 
 from rich.table import Table
 
 from mtsql.charts import bar_chart, line_chart, stacked_chart
-from mtsql.data.records import Hardness
+from mtsql.data.stats import HARDNESSES
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import Share
@@ -315,7 +315,7 @@ def _nested(rows: Sequence[Row], key: str, prefix: str) -> dict[str, list[float 
     parts = [row.get(key) for row in rows]
     objects = [part if isinstance(part, dict) else {} for part in parts]
     found = dict.fromkeys(name for part in objects for name in part if name.startswith(prefix))
-    grades = [prefix + grade for grade in get_args(Hardness)]
+    grades = [prefix + grade for grade in HARDNESSES]
     names = sorted(found, key=lambda name: grades.index(name) if name in grades else len(grades))
     series = {
         name.removeprefix(prefix): [number_at(part, name) for part in objects] for name in names
