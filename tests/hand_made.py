@@ -1,5 +1,6 @@
 """A shop, a dialogue about it, and tokenizers trained in the blink of an eye; shared by tests."""
 
+import hashlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ def write_shops(path: Path) -> Path:
         )
     connection.close()
     return path
+
+
+def facts(path: Path) -> tuple[str, list[str]]:
+    """Hash of the file and names of all files beside it."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digest, sorted(entry.name for entry in path.parent.iterdir())
 
 
 TEXTS = [

@@ -1,7 +1,8 @@
 """One attack for each line that `mtsql.sql.duckdb_engine` promises; look-alikes that must pass."""
 
 import asyncio
-import hashlib
+import math
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from hand_made import facts
 
 from mtsql.sql.duckdb_engine import DuckdbEngine
 from mtsql.sql.engine import ErrorKind
@@ -42,12 +44,6 @@ def engine(database: Path) -> Iterator[DuckdbEngine]:
     engine = DuckdbEngine(database, memory_bytes=200_000_000)
     yield engine
     engine.close()
-
-
-def facts(path: Path) -> tuple[str, list[str]]:
-    """Hash of the file and names of all files beside it."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return digest, sorted(entry.name for entry in path.parent.iterdir())
 
 
 def test_a_query_gives_columns_rows_and_plain_values(engine: DuckdbEngine) -> None:
@@ -200,6 +196,62 @@ def test_rows_bytes_and_memory_are_capped(engine: DuckdbEngine) -> None:
     large = engine.execute("SELECT list(range) FROM range(1000000000)", LIMITS)
     assert (large.status, large.kind) == (QueryStatus.CAPPED, ErrorKind.MEMORY)
     assert engine.execute("SELECT 1", LIMITS).rows == ((1,),)
+
+
+def test_cells_are_counted_whatever_they_hold(engine: DuckdbEngine) -> None:
+    # 4 rows of 3 empty texts are 12 cells and 0 bytes.
+    sql = "SELECT '', '', '' FROM range(4)"
+    whole = engine.execute(sql, replace(LIMITS, max_cells=12, max_bytes=0))
+    assert (whole.status, len(whole.rows), whole.truncated) == (QueryStatus.OK, 4, False)
+    result = engine.execute(sql, replace(LIMITS, max_cells=11))
+    assert (result.status, result.kind) == (QueryStatus.CAPPED, ErrorKind.ROWS_BYTES)
+    assert (result.rows, result.message) == ((), "the result has more than 11 cells")
+
+
+class LateTimer(threading.Timer):
+    """It decides to fire in time, and does so 50 ms later."""
+
+    def run(self) -> None:
+        if not self.finished.wait(self.interval):
+            time.sleep(0.05)
+            self.function()
+
+
+@pytest.mark.parametrize("timer", [threading.Timer, LateTimer])
+def test_no_timer_outlives_its_query(
+    timer: type[threading.Timer], engine: DuckdbEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "Timer", timer)
+    # About 1 ms of work, and limits from 0 to 2 ms: many timers fire just as their query ends.
+    short = "SELECT sum(range) FROM range(100000)"
+    normal = "SELECT sum(a.range) FROM range(100000) a, range(100) b"
+    for tick in range(40):
+        engine.execute(short, replace(LIMITS, timeout_s=tick * 5e-5))
+        # 0 + 1 + ... + 99999 is 4,999,950,000; a hundred times that.
+        assert engine.execute(normal, LIMITS).rows == ((499_995_000_000,),)
+
+
+def test_no_limit_at_all_is_a_limit(engine: DuckdbEngine) -> None:
+    assert engine.execute("SELECT 1", replace(LIMITS, timeout_s=math.inf)).rows == ((1,),)
+
+
+def test_a_file_that_went_bad_is_read_again_when_it_is_good(database: Path) -> None:
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE TABLE long AS SELECT range AS i FROM range(100000)")
+    engine = DuckdbEngine(database, memory_bytes=200_000_000)
+    good = database.read_bytes()
+    sum_of_all = "SELECT sum(i) FROM long"
+    headers_bytes = 3 * 4096
+    database.write_bytes(good[:headers_bytes] + b"\xff" * (len(good) - headers_bytes))
+    for _ in range(2):
+        result = engine.execute(sum_of_all, LIMITS)
+        assert (result.status, result.kind) == (
+            QueryStatus.INFRA_FAULT,
+            ErrorKind.DATABASE_UNREADABLE,
+        ), result
+    database.write_bytes(good)
+    assert engine.execute(sum_of_all, LIMITS).rows == ((4_999_950_000,),)
+    engine.close()
 
 
 def test_a_file_that_is_no_database_cannot_be_opened(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """One attack for each line that `mtsql.sql.sqlite_engine` promises; look-alikes that must pass."""
 
-import hashlib
 import math
 import sqlite3
 import time
@@ -9,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hand_made import facts
 
 from mtsql.sql.engine import ErrorKind
 from mtsql.sql.records import QueryLimits, QueryStatus
@@ -45,12 +45,6 @@ def engine(database: Path) -> Iterator[SqliteEngine]:
     engine = SqliteEngine(database)
     yield engine
     engine.close()
-
-
-def facts(path: Path) -> tuple[str, list[str]]:
-    """Hash of the file and names of all files beside it."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return digest, sorted(entry.name for entry in path.parent.iterdir())
 
 
 def test_a_query_gives_columns_rows_and_time(engine: SqliteEngine) -> None:
@@ -249,6 +243,19 @@ def test_bytes_are_counted_as_documented(engine: SqliteEngine) -> None:
     result = engine.execute(sql, replace(LIMITS, max_bytes=22))
     assert (result.status, result.kind) == (QueryStatus.CAPPED, ErrorKind.ROWS_BYTES)
     assert result.rows == ()
+
+
+def test_cells_are_counted_whatever_they_hold(engine: SqliteEngine) -> None:
+    # 4 rows of 3 empty texts are 12 cells and 0 bytes.
+    sql = "SELECT '', '', '' FROM number LIMIT 4"
+    whole = engine.execute(sql, replace(LIMITS, max_cells=12, max_bytes=0))
+    assert (whole.status, len(whole.rows), whole.truncated) == (QueryStatus.OK, 4, False)
+    result = engine.execute(sql, replace(LIMITS, max_cells=11))
+    assert (result.status, result.kind) == (QueryStatus.CAPPED, ErrorKind.ROWS_BYTES)
+    assert (result.rows, result.message) == ((), "the result has more than 11 cells")
+    # The row cap comes first: 2 rows of 3 cells are kept, and 6 cells are allowed.
+    cut = engine.execute(sql, replace(LIMITS, max_rows=2, max_cells=6))
+    assert (cut.status, len(cut.rows), cut.truncated) == (QueryStatus.OK, 2, True)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ import decimal
 import re
 import threading
 import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from mtsql.sql.engine import ErrorKind, failed, refuse_text, row_bytes
+from mtsql.sql.engine import ErrorKind, collect, failed, refuse_text
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
 FETCH_ROWS = 64
@@ -65,9 +67,13 @@ class DuckdbEngine:
             memory_bytes: for DuckDB's buffers; it never spills to disk.
         """
         self._path = path
+        self._memory_bytes = memory_bytes
+        self._connection: duckdb.DuckDBPyConnection | None = self._open()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
         try:
-            self._connection = duckdb.connect(
-                str(path),
+            return duckdb.connect(
+                str(self._path),
                 read_only=True,
                 config={
                     "enable_external_access": "false",
@@ -75,15 +81,17 @@ class DuckdbEngine:
                     "autoload_known_extensions": "false",
                     "temp_directory": "",
                     "threads": "1",
-                    "memory_limit": f"{memory_bytes >> 20}MiB",
+                    "memory_limit": f"{self._memory_bytes >> 20}MiB",
                     "lock_configuration": "true",
                 },
             )
         except duckdb.Error as error:
-            raise OSError(f"{path}: no DuckDB database") from error
+            raise OSError(f"{self._path}: no DuckDB database") from error
 
     def close(self) -> None:
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def execute(self, sql: str, limits: QueryLimits) -> QueryResult:
         """Run one statement under `limits`; errors, refusals and interrupts are results."""
@@ -91,50 +99,21 @@ class DuckdbEngine:
         refusal = refuse_text(sql, limits)
         if refusal is not None:
             return refusal
-        timer = threading.Timer(limits.timeout_s, self._connection.interrupt)
         try:
             sql.encode()  # DuckDB's own complaint about lone surrogates is a TypeError
-            statements = self._connection.extract_statements(sql)
+            connection = self._connection = self._connection or self._open()
+            statements = connection.extract_statements(sql)
             refusal = _refuse_statements(sql, statements)
             if refusal is not None:
                 return refusal
-            timer.start()
-            return self._fetch(statements[0], limits, started_s)
-        except (duckdb.Error, UnicodeError, MemoryError) as error:
+            with _interrupted_after(connection, limits.timeout_s):
+                cursor = connection.execute(statements[0])
+                columns = tuple(str(column[0]) for column in cursor.description or ())
+                return collect(columns, _rows(cursor), limits, started_s)
+        except (duckdb.Error, UnicodeError, MemoryError, OSError) as error:
+            if _is_unreadable(error):
+                self.close()  # a fatal error spoils the connection: the next query opens a new one
             return self._explain(error, limits, time.monotonic() - started_s)
-        finally:
-            timer.cancel()
-
-    def _fetch(
-        self, statement: duckdb.Statement, limits: QueryLimits, started_s: float
-    ) -> QueryResult:
-        cursor = self._connection.execute(statement)
-        columns = tuple(str(column[0]) for column in cursor.description or ())
-        rows: list[tuple[Cell, ...]] = []
-        num_bytes = 0
-        truncated = False
-        while not truncated and (batch := cursor.fetchmany(FETCH_ROWS)):
-            for values in batch:
-                if len(rows) == limits.max_rows:
-                    truncated = True
-                    break
-                row = tuple(map(_cell, values))
-                num_bytes += row_bytes(row)
-                if num_bytes > limits.max_bytes:
-                    return failed(
-                        QueryStatus.CAPPED,
-                        ErrorKind.ROWS_BYTES,
-                        f"the result is larger than {limits.max_bytes} bytes",
-                        elapsed_s=time.monotonic() - started_s,
-                    )
-                rows.append(row)
-        return QueryResult(
-            status=QueryStatus.OK,
-            columns=columns,
-            rows=tuple(rows),
-            truncated=truncated,
-            elapsed_s=time.monotonic() - started_s,
-        )
 
     def _explain(self, error: Exception, limits: QueryLimits, elapsed_s: float) -> QueryResult:
         fail = partial(failed, elapsed_s=elapsed_s)
@@ -150,7 +129,7 @@ class DuckdbEngine:
             return fail(QueryStatus.ERROR, ErrorKind.SYNTAX, "the text is not valid Unicode")
         if isinstance(error, duckdb.PermissionException) or "read-only mode" in message:
             return fail(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading tables is allowed")
-        if isinstance(error, (duckdb.IOException, duckdb.FatalException, duckdb.InternalException)):
+        if _is_unreadable(error):
             message = "the database cannot be read"
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
         if "Values were not provided" in message:
@@ -159,6 +138,30 @@ class DuckdbEngine:
             if isinstance(error, kind_of_error) and pattern.search(message):
                 return fail(QueryStatus.ERROR, kind, message)
         return fail(QueryStatus.ERROR, ErrorKind.OTHER, message)
+
+
+@contextmanager
+def _interrupted_after(connection: duckdb.DuckDBPyConnection, timeout_s: float) -> Generator[None]:
+    """The query within ends in time; none after it is touched, for the timer is over by then."""
+    timer = threading.Timer(min(timeout_s, threading.TIMEOUT_MAX), connection.interrupt)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _is_unreadable(error: Exception) -> bool:
+    """A corrupt block comes as the bare base class."""
+    fatal = (OSError, duckdb.IOException, duckdb.FatalException, duckdb.InternalException)
+    return isinstance(error, fatal) or str(error).startswith("Corrupt database file")
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Cell, ...]]:
+    while batch := cursor.fetchmany(FETCH_ROWS):
+        for values in batch:
+            yield tuple(map(_cell, values))
 
 
 def _refuse_statements(sql: str, statements: list[duckdb.Statement]) -> QueryResult | None:

@@ -4,6 +4,8 @@ One file per engine; `mtsql.sql.worker` picks the engine for a database and know
 it.
 """
 
+import time
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Protocol
 
@@ -32,7 +34,7 @@ class ErrorKind(StrEnum):
     """The VM-step budget: the same on every machine."""
     MEMORY = "memory"
     ROWS_BYTES = "rows_bytes"
-    """The result, or one value in it, is larger than `max_bytes`."""
+    """The result has more bytes or cells than its limits, or one value in it has."""
     OTHER = "other"
     UNKNOWN_DATABASE = "unknown_database"
     DATABASE_UNREADABLE = "database_unreadable"
@@ -65,6 +67,46 @@ def failed(
     status: QueryStatus, kind: ErrorKind, message: str, *, elapsed_s: float = 0.0
 ) -> QueryResult:
     return QueryResult(status=status, kind=kind, message=message, elapsed_s=elapsed_s)
+
+
+def collect(
+    columns: tuple[str, ...],
+    rows: Iterable[tuple[Cell, ...]],
+    limits: QueryLimits,
+    started_s: float,
+) -> QueryResult:
+    """Keep rows until a cap is met; no row is drawn that does not count.
+
+    Example: two columns, max_rows 3, max_cells 5. Two rows of four cells are kept; a third would
+    make six cells, and the result is CAPPED. With max_cells 6 three rows are kept and a fourth
+    makes it truncated.
+    """
+    kept: list[tuple[Cell, ...]] = []
+    num_bytes = 0
+    truncated = False
+    most_rows = min(limits.max_rows, limits.max_cells // max(len(columns), 1))
+    for row in rows:
+        if len(kept) == most_rows:
+            if most_rows < limits.max_rows:
+                return _capped(f"the result has more than {limits.max_cells} cells", started_s)
+            truncated = True
+            break
+        num_bytes += row_bytes(row)
+        if num_bytes > limits.max_bytes:
+            return _capped(f"the result is larger than {limits.max_bytes} bytes", started_s)
+        kept.append(row)
+    return QueryResult(
+        status=QueryStatus.OK,
+        columns=columns,
+        rows=tuple(kept),
+        truncated=truncated,
+        elapsed_s=time.monotonic() - started_s,
+    )
+
+
+def _capped(message: str, started_s: float) -> QueryResult:
+    elapsed_s = time.monotonic() - started_s
+    return failed(QueryStatus.CAPPED, ErrorKind.ROWS_BYTES, message, elapsed_s=elapsed_s)
 
 
 def row_bytes(row: tuple[Cell, ...]) -> int:

@@ -37,6 +37,8 @@ class QueryLimits:
     max_bytes: int = 8_000_000
     """Size of all cells together, text as UTF-8, numbers as 8 bytes."""
     max_sql_chars: int = 20_000
+    max_cells: int = 1_000_000
+    """Rows x columns: empty text takes memory too, and no bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from mtsql.sql.engine import ErrorKind, failed, refuse_text, row_bytes
-from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
+from mtsql.sql.engine import ErrorKind, collect, failed, refuse_text
+from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
 
 STEPS_PER_CHECK = 1000
 """VM steps between two looks at budget and clock: about 13 us, at no cost one can measure."""
@@ -218,35 +218,12 @@ class SqliteEngine:
     def _fetch(
         self, cursor: sqlite3.Cursor, sql: str, limits: QueryLimits, started_s: float
     ) -> QueryResult:
-        """Row by row: the caps hold before the next row exists, whatever its size."""
         if cursor.description is None:
             if COMMENTS.sub("", sql).strip("; \t\r\n\f"):
                 return failed(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
             return failed(QueryStatus.REFUSED, ErrorKind.EMPTY_STATEMENT, "the statement is empty")
         columns = tuple(str(column[0]) for column in cursor.description)
-        rows: list[tuple[Cell, ...]] = []
-        num_bytes = 0
-        truncated = False
-        for row in cursor:
-            if len(rows) == limits.max_rows:
-                truncated = True
-                break
-            num_bytes += row_bytes(row)
-            if num_bytes > limits.max_bytes:
-                return failed(
-                    QueryStatus.CAPPED,
-                    ErrorKind.ROWS_BYTES,
-                    f"the result is larger than {limits.max_bytes} bytes",
-                    elapsed_s=time.monotonic() - started_s,
-                )
-            rows.append(row)
-        return QueryResult(
-            status=QueryStatus.OK,
-            columns=columns,
-            rows=tuple(rows),
-            truncated=truncated,
-            elapsed_s=time.monotonic() - started_s,
-        )
+        return collect(columns, cursor, limits, started_s)
 
     def _explain(self, error: Exception, limits: QueryLimits, elapsed_s: float) -> QueryResult:
         """Name what went wrong, from the strongest evidence (our handlers) to the weakest."""
