@@ -18,6 +18,7 @@ from mtsql.data.dataset import Dataset
 from mtsql.data.records import Dialogue
 from mtsql.evaluation.scores import ScoredTurn, summarise
 from mtsql.rewards import score
+from mtsql.run_files import write_whole
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import SqlExecutor
 from mtsql.store import write_trajectories
@@ -164,6 +165,4 @@ async def evaluate(
                 "turns": [asdict(turn) for turn in turns],
             }
             out.mkdir(parents=True, exist_ok=True)
-            partial = out / f"{policy}-{history}.json.partial"
-            partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-            partial.rename(out / f"{policy}-{history}.json")
+            write_whole(out / f"{policy}-{history}.json", json.dumps(result, indent=1))

@@ -22,6 +22,7 @@ from envs.prompts import prompt_version
 from mtsql.config import HistoryMode, RunConfig
 from mtsql.data.dataset import MANIFEST, SPLITS, load_dataset
 from mtsql.errors import ConfigError, DataError, MachineError, ModelError, UserError
+from mtsql.run_files import write_whole
 from mtsql.summary import write_summary
 
 MIN_FREE_GB = 2.0
@@ -329,6 +330,4 @@ def _first_difference(old: dict[str, Any], new: dict[str, Any], path: str = "") 
 
 
 def _write_json(path: Path, value: object) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    partial.rename(path)
+    write_whole(path, json.dumps(value, indent=1))

@@ -33,6 +33,7 @@ from mtsql.run_files import (
     read_rows,
     read_summary,
     series_of,
+    write_whole,
 )
 from mtsql.store import StoredTrajectory, read_trajectories
 from mtsql.trajectory import Ending, Step
@@ -74,9 +75,8 @@ def write_report(run_folder: Path) -> Path:
     )
     template = files("mtsql").joinpath("report_template.html").read_text(encoding="utf-8")
     title = escape(f"MTSQL run {run_folder.resolve().name}")
-    partial = run_folder / "report.html.partial"
-    partial.write_text(Template(template).substitute(title=title, body=body), encoding="utf-8")
-    return partial.rename(run_folder / "report.html")
+    page = Template(template).substitute(title=title, body=body)
+    return write_whole(run_folder / "report.html", page)
 
 
 def _summary_section(run_folder: Path) -> str:

@@ -1,6 +1,6 @@
 """What a run's folder holds, read back: summary, scores and metrics.
 
-Each file is checked as it is read; a broken one is named with the fix.
+Each file is checked as it is read; a broken one is named with the fix. Files are written whole.
 """
 
 from collections.abc import Sequence
@@ -114,6 +114,13 @@ def read_rows(path: Path) -> list[Row]:
                 f"{path}: line {number} is not a JSON object; mend or remove it"
             ) from error
     return rows
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file whole or not at all, so that nobody reads half of it, and return its path."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    return partial.rename(path)
 
 
 def _read(path: Path, model: type[Model]) -> Model:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtsql.evaluation.scores import ScoredTurn, paired_gain
+from mtsql.run_files import write_whole
 
 
 def _load(path: Path) -> dict[str, Any] | None:
@@ -105,7 +106,5 @@ def summarise_run(folder: Path) -> dict[str, Any]:
 def write_summary(folder: Path) -> dict[str, Any]:
     """Write `summary.json` and return what it holds."""
     summary = summarise_run(folder)
-    partial = folder / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    partial.rename(folder / "summary.json")
+    write_whole(folder / "summary.json", json.dumps(summary, indent=1))
     return summary
