@@ -14,7 +14,7 @@ from actors.run_data import load_run_data
 from actors.sft import load_tokenizer
 from envs.turn_env import PastTurn, TurnEnv, turn_specs
 from mtsql.config import HistoryMode, RunConfig
-from mtsql.data.dataset import Dataset
+from mtsql.data.dataset import Dataset, check_databases
 from mtsql.data.records import Dialogue
 from mtsql.evaluation.scores import ScoredTurn, summarise
 from mtsql.rewards import score
@@ -104,6 +104,9 @@ async def evaluate(
         model: Hugging Face folder.
         policy: label of the model in files and reports.
         progress: told (history, dialogues done, dialogues in all).
+
+    Raises:
+        DataError: the data are not whole, or a database changed meanwhile.
     """
     from actors.vllm_engine import engine
 
@@ -143,6 +146,8 @@ async def evaluate(
             started = time.monotonic()
             tokens_before = sample.num_tokens
             done = await play_all(history)
+            # Before anything is written: no verdict rests on a database that changed.
+            check_databases(config.data_folder)
             turns = [scored_turn(row, name) for name, row in done]
             write_trajectories(
                 trajectories / f"{policy}-{history}.parquet",

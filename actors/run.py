@@ -20,7 +20,7 @@ from actors.processes import end_processes, owned_processes
 from actors.progress import follow
 from envs.prompts import prompt_version
 from mtsql.config import HistoryMode, RunConfig
-from mtsql.data.dataset import MANIFEST, SPLITS, load_dataset
+from mtsql.data.dataset import MANIFEST, SPLITS, check_databases, load_dataset
 from mtsql.errors import ConfigError, DataError, MachineError, ModelError, UserError
 from mtsql.run_files import write_whole
 from mtsql.summary import write_summary
@@ -34,6 +34,8 @@ TITLES = {
     "rl": "reinforcement learning",
     "evaluate_rl": "evaluate RL",
 }
+LEARNING = ("warm_start", "rl")
+"""Stages that keep what they learned so far when they are interrupted."""
 
 
 class StageFailed(Exception):
@@ -190,7 +192,12 @@ def open_run(config: RunConfig, device: str, *, restart: bool) -> Path:
 
 
 def run_stage(stage: str, config: RunConfig, device: str, folder: Path, console: Console) -> None:
-    """Run one stage unless its result is there already."""
+    """Run one stage unless its result is there already.
+
+    Raises:
+        UserError: the stage met a user's mistake, or a database changed while it ran.
+        StageFailed: it broke by itself.
+    """
     done = folder / "stages" / f"{stage}.json"
     title = TITLES.get(stage, stage)
     if done.exists():
@@ -220,6 +227,9 @@ def run_stage(stage: str, config: RunConfig, device: str, folder: Path, console:
     mistake = folder / "stages" / f"{stage}.error"
     if process.returncode == 2 and mistake.is_file() and mistake.stat().st_size:
         raise UserError(mistake.read_text(encoding="utf-8"))
+    if stage != "data":
+        # Also of a stage that failed: a database that changed may be why.
+        _check_databases_again(stage, config)
     free_mb = shutil.disk_usage(folder).free / 1e6
     if process.returncode != 0 and free_mb < FULL_DISK_MB:
         # Whoever met the full disk first (torch, Ray, SQLite) has words of its own for it.
@@ -235,6 +245,21 @@ def run_stage(stage: str, config: RunConfig, device: str, folder: Path, console:
     wall_s = time.monotonic() - started
     _write_json(done, {"wall_s": wall_s})
     console.print(f"{title}: {wall_s:.0f} s")
+
+
+def _check_databases_again(stage: str, config: RunConfig) -> None:
+    """A stage counts only if the databases at its end are those of its start.
+
+    Raises:
+        DataError: one is not; the text names it.
+    """
+    try:
+        check_databases(config.data_folder)
+    except DataError as error:
+        lost = f"{TITLES.get(stage, stage)} does not count"
+        if stage in LEARNING:
+            lost += ", nor what it saved: add --restart"
+        raise DataError(f"{error}; {lost}") from error
 
 
 def _last_error(log: Path) -> str:

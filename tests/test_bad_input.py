@@ -274,6 +274,47 @@ def test_a_folder_that_is_no_run_gets_no_report(tmp_path: Path) -> None:
     assert "photos: holds no run" in refuse(tmp_path, "report", "photos").line
 
 
+STAND_IN = """\
+#!/bin/sh
+# Called as `-m actors.stage STAGE FOLDER`; adds one byte to a database as a stage ends.
+if [ "$3" = {stage} ]; then printf x >> {database}; exit {code}; fi
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "stage", "code", "lost"),
+    [
+        (["train"], "warm_start", 0, "warm start does not count, nor what it saved: add --restart"),
+        (["train"], "warm_start", 1, "warm start does not count, nor what it saved: add --restart"),
+        (["eval", "--model", "model", "--out", "scores"], "evaluate", 0, "evaluate does not count"),
+    ],
+)
+def test_a_database_that_changes_during_a_stage(
+    words: list[str], stage: str, code: int, lost: str, prepared: Path, tmp_path: Path
+) -> None:
+    make_model(tmp_path / "model")
+    database = min((prepared / "databases").rglob("*.sqlite"))
+    whole = database.read_bytes()
+    stand_in = tmp_path / "stage"
+    stand_in.write_text(STAND_IN.format(stage=stage, database=database, code=code))
+    stand_in.chmod(0o755)
+    # Only the program that runs a stage is another one.
+    program = (
+        f"import sys; sys.executable = {str(stand_in)!r}; "
+        "from recipes.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command, *options = words
+    overrides = [f"data.folder={prepared}", "run_dir=new"]
+    try:
+        line = refuse_apart(
+            tmp_path, command, DEMO, *overrides, *options, command=[sys.executable, "-c", program]
+        ).line
+    finally:
+        database.write_bytes(whole)
+    assert f"{database} changed since preparation (sha256)" in line
+    assert line.endswith(f"; {lost}")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""

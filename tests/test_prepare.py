@@ -15,6 +15,7 @@ from rich.console import Console
 from mtsql.data.dataset import (
     MANIFEST,
     SkippedTurn,
+    check_databases,
     load_dataset,
     staging_folder,
     write_dataset,
@@ -221,6 +222,22 @@ def test_a_changed_or_absent_database_is_named(tmp_path: Path) -> None:
     database.unlink()
     with pytest.raises(DataError, match=r"key databases\.pets: no database file at"):
         load_dataset(tmp_path / "out")
+
+
+def test_the_databases_alone_are_checked_again(tmp_path: Path) -> None:
+    database = make_database(tmp_path / "pets.sqlite")
+    write_small(tmp_path / "out", database)
+    (tmp_path / "out" / "train.jsonl").unlink()
+    check_databases(tmp_path / "out")
+    whole = database.read_bytes()
+    database.write_bytes(whole + b"x")
+    with pytest.raises(DataError, match=rf"{database} changed since preparation"):
+        check_databases(tmp_path / "out")
+    database.write_bytes(whole)
+    check_databases(tmp_path / "out")
+    database.unlink()
+    with pytest.raises(DataError, match=rf"no database file at {database}"):
+        check_databases(tmp_path / "out")
 
 
 # --- preparation --------------------------------------------------------------------------------

@@ -203,13 +203,10 @@ def load_dataset(folder: Path) -> Dataset:
         raise DataError(
             f"{folder}: no such folder; make it with `mtsql data prepare` or `generate`"
         )
-    manifest = _validated(folder / MANIFEST, _read(folder / MANIFEST), Manifest.model_validate_json)
+    manifest = _read_manifest(folder)
     schemas = _validated(folder / SCHEMAS, _read(folder / SCHEMAS), _SCHEMA_LIST.validate_json)
     schema_of = {schema.db_id: schema for schema in schemas}
-    databases = {
-        db_id: _checked_database(folder, db_id, entry)
-        for db_id, entry in manifest.databases.items()
-    }
+    databases = _checked_databases(folder, manifest)
     splits: dict[str, tuple[Dialogue, ...]] = {}
     for split, entry in manifest.splits.items():
         path = folder / entry.file
@@ -230,6 +227,21 @@ def load_dataset(folder: Path) -> Dataset:
         databases=databases,
         skipped=manifest.skipped,
     )
+
+
+def check_databases(folder: Path) -> None:
+    """Compare the database files of a prepared folder with their hashes again.
+
+    Raises:
+        DataError: one is missing or changed since preparation; the text names it.
+    """
+    folder = folder.absolute()
+    _checked_databases(folder, _read_manifest(folder))
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    return _validated(path, _read(path), Manifest.model_validate_json)
 
 
 def _read(path: Path) -> bytes:
@@ -277,6 +289,13 @@ def _check_databases_known(
                     f"{where}, dialogue {number} ({dialogue.dialogue_id}): db_id "
                     f"{dialogue.db_id!r} is not in the {place}; add it or leave the dialogue out"
                 )
+
+
+def _checked_databases(folder: Path, manifest: Manifest) -> dict[str, Path]:
+    return {
+        db_id: _checked_database(folder, db_id, entry)
+        for db_id, entry in manifest.databases.items()
+    }
 
 
 def _checked_database(folder: Path, db_id: str, entry: DatabaseEntry) -> Path:
