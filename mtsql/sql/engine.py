@@ -38,6 +38,8 @@ class ErrorKind(StrEnum):
     OTHER = "other"
     UNKNOWN_DATABASE = "unknown_database"
     DATABASE_UNREADABLE = "database_unreadable"
+    DATABASE_CHANGED = "database_changed"
+    """Its file is not the one that the run began with."""
     WORKER_LOST = "worker_lost"
     POOL_CLOSED = "pool_closed"
     POOL_UNREACHABLE = "pool_unreachable"
