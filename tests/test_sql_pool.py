@@ -17,11 +17,11 @@ import pytest
 
 from mtsql.errors import DataError, MachineError
 from mtsql.sql import lane
-from mtsql.sql.cache import ResultCache, is_repeatable
+from mtsql.sql.cache import ResultCache, is_repeatable, normalise
 from mtsql.sql.engine import ErrorKind
-from mtsql.sql.pool import LocalPool, hash_databases
+from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
-from mtsql.sql.wire import FrameReader, frame
+from mtsql.sql.wire import FrameReader, frame, limits_row
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 BOMB = "SELECT instr(hex(zeroblob(3000000)), hex(zeroblob(1500000)) || '1')"
@@ -135,32 +135,90 @@ def test_only_repeatable_verdicts_are_cached(database: Path) -> None:
 
 
 def test_the_cache_keeps_its_byte_budget() -> None:
-    # An entry is 1000 + payload + SQL + 64 per cell: here 1000 + 0 + 1 + 0; ten fit into 10,100.
-    cache = ResultCache(10_100)
-    result = QueryResult(status=QueryStatus.OK)
+    # An entry is 500 + SQL + payload: here 500 + 1 + 0; ten fit into 5,050.
+    cache = ResultCache(5050)
+    limits = limits_row(QueryLimits())
     for n in range(30):
-        cache.put(("d", (0, 0), chr(n), QueryLimits()), result, 0)
-    assert (len(cache), cache.num_bytes) == (10, 10_010)
-    assert cache.get(("d", (0, 0), chr(29), QueryLimits())) is result
-    assert cache.get(("d", (0, 0), chr(0), QueryLimits())) is None
-    cache.put(("d", (0, 0), "large", QueryLimits()), result, 5000)
+        cache.put(("d", chr(n), limits), b"")
+    assert (len(cache), cache.num_bytes) == (10, 5010)
+    assert cache.get(("d", chr(29), limits)) == b""
+    assert cache.get(("d", chr(0), limits)) is None
+    cache.put(("d", "large", limits), bytes(200))  # more than an eighth: 705 of 5,050
     assert len(cache) == 10
     assert not is_repeatable(QueryResult(status=QueryStatus.INFRA_FAULT))
 
 
-def test_a_changed_file_is_seen(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtsql.sql.pool.STAT_EVERY_S", 0.0)
+@pytest.mark.parametrize(
+    ("sql", "normal"),
+    [
+        (" SELECT 1 ;; ", "SELECT 1"),
+        ("SELECT  a\t,\r\n  b", "SELECT a ,\nb"),
+        ("SELECT 'a  b',   \"c\t\"  , `d  `", "SELECT 'a  b', \"c\t\" , `d  `"),
+        ("SELECT 'it''s   ok'   ;", "SELECT 'it''s   ok'"),
+        ("SELECT 'a'\n  'b'", "SELECT 'a'\n'b'"),
+        # What a dialect may read otherwise stays as it is.
+        ("SELECT 1  -- a  b", "SELECT 1  -- a  b"),
+        ("SELECT  [a  b]", "SELECT  [a  b]"),
+        ("SELECT  $$a  b$$", "SELECT  $$a  b$$"),
+        ("SELECT  E'\\'  '", "SELECT  E'\\'  '"),
+        ("SELECT  'a  ", "SELECT  'a"),
+    ],
+)
+def test_texts_that_differ_in_spaces_are_one(sql: str, normal: str) -> None:
+    assert normalise(sql) == normal
+
+
+def test_equal_queries_and_equal_files_share_a_result(database: Path) -> None:
+    copy = database.with_name("copy.sqlite")
+    copy.write_bytes(database.read_bytes())
+
+    async def main() -> None:
+        async with LocalPool({"pets": database, "copy": copy}) as pool:
+            first = await pool.execute_many([ask("SELECT name FROM pet WHERE id = 3")])
+            other = QueryRequest(db_id="copy", sql="SELECT name\tFROM pet   WHERE id = 3 ;\n")
+            assert await pool.execute_many([other]) == first
+            assert (pool.stats().num_executed, pool.stats().num_cached) == (1, 1)
+
+    asyncio.run(main())
+
+
+def test_a_changed_file_stops_its_queries_until_it_is_back(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtsql.sql.registry.LOOK_EVERY_S", 0.0)
+    before = database.read_bytes()
 
     async def body(pool: LocalPool) -> None:
         request = ask("SELECT count(*) FROM pet")
         assert (await pool.execute_many([request]))[0].rows == ((300,),)
+        assert await pool.changed_databases() == []
         with sqlite3.connect(database) as connection:
             connection.execute("DELETE FROM pet WHERE id < 100")
         connection.close()
-        assert (await pool.execute_many([request]))[0].rows == ((200,),)
+        [changed] = await pool.execute_many([request])
+        assert (changed.status, changed.kind) == ("infra_fault", ErrorKind.DATABASE_CHANGED)
+        assert changed.message == "the file of database 'pets' has changed since its first query"
+        assert await pool.changed_databases() == ["pets"]
+        database.write_bytes(before)
+        assert (await pool.execute_many([request]))[0].rows == ((300,),)
+        assert await pool.changed_databases() == []
         database.unlink()
         [gone] = await pool.execute_many([request])
         assert (gone.status, gone.kind) == ("infra_fault", ErrorKind.DATABASE_UNREADABLE)
+        assert await pool.changed_databases() == ["pets"]
+
+    play(database, body)
+
+
+def test_a_change_that_keeps_time_and_size_is_found_by_hashing(database: Path) -> None:
+    async def body(pool: LocalPool) -> None:
+        assert (await pool.execute_many([ask("SELECT 1")]))[0].rows == ((1,),)
+        facts = database.stat()
+        data = bytearray(database.read_bytes())
+        data[-1] ^= 1
+        database.write_bytes(data)
+        os.utime(database, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        assert await pool.changed_databases() == ["pets"]
 
     play(database, body)
 
@@ -236,7 +294,7 @@ def test_nothing_is_written(database: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     digest = hashlib.sha256(database.read_bytes()).hexdigest()
     play(database, body)
-    assert asyncio.run(hash_databases({"pets": database})) == {"pets": digest}
+    assert hashlib.sha256(database.read_bytes()).hexdigest() == digest
     assert [entry.name for entry in database.parent.iterdir()] == ["pets.sqlite"]
 
 
@@ -317,20 +375,6 @@ def test_a_cancelled_caller_takes_back_what_has_not_begun(database: Path) -> Non
         assert time.monotonic() - started_s < 5.0  # 30 runaways on one worker take 9 s
 
     play(database, body, num_workers=1)
-
-
-def test_partly_gives_what_is_done_and_joins_the_rest(database: Path) -> None:
-    async def body(pool: LocalPool) -> None:
-        slow = ask(ENDLESS, timeout_s=0.5, max_vm_steps=NO_BUDGET)
-        quick, late = await pool.execute_partly([ask("SELECT 7"), slow], wait_s=0.3)
-        assert quick is not None
-        assert quick.rows == ((7,),)
-        assert late is None
-        [result] = await pool.execute_many([slow])
-        assert result.kind == ErrorKind.TIMEOUT
-        assert (pool.stats().num_executed, pool.stats().num_joined) == (2, 1)
-
-    play(database, body)
 
 
 def test_more_requests_than_slots(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,5 +482,5 @@ def test_messages_survive_any_split() -> None:
     for size in (1, 3, 7, 10_000):
         reader = FrameReader()
         parts = [stream[start : start + size] for start in range(0, len(stream), size)]
-        messages = [message for part in parts for _, message in reader.feed(part)]
+        messages = [message for part in parts for message in reader.feed(part)]
         assert messages == [[(1, "a")], "ready", [(2, "b" * 1000)]]

@@ -1,11 +1,11 @@
-"""The SQL pool behind a real Ray: batching, faults as data, restart, integrity."""
+"""The SQL pool behind a real Ray: many callers, faults as data, restart, integrity."""
 
 import asyncio
 import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from actors.sql_pool import RaySqlExecutor, sql_client, start_sql_pools  # noqa: E402
+from actors.sql_pool import client_of, sql_client, start_sql_pools  # noqa: E402
 from mtsql.errors import DataError, MachineError  # noqa: E402
 from mtsql.sql.engine import ErrorKind  # noqa: E402
 from mtsql.sql.records import QueryLimits, QueryRequest  # noqa: E402
@@ -55,7 +55,17 @@ def ask(sql: str, **limits: Any) -> QueryRequest:
     return QueryRequest(db_id="pets", sql=sql, limits=QueryLimits(**limits))
 
 
-def test_callers_of_one_moment_share_a_call(cluster: Cluster) -> None:
+def play(body: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        try:
+            await body()
+        finally:
+            sql_client(NAMESPACE).close()
+
+    asyncio.run(main())
+
+
+def test_callers_of_one_process_share_a_client(cluster: Cluster) -> None:
     async def main() -> None:
         client = sql_client(NAMESPACE)
         assert sql_client(NAMESPACE) is client
@@ -72,7 +82,7 @@ def test_callers_of_one_moment_share_a_call(cluster: Cluster) -> None:
         assert [r.rows for r in await client.execute_many(many)] == [((n,),) for n in range(1000)]
         assert await client.execute_many([]) == []
 
-    asyncio.run(main())
+    play(main)
 
 
 def test_a_long_query_does_not_hold_up_its_batch(cluster: Cluster) -> None:
@@ -91,7 +101,7 @@ def test_a_long_query_does_not_hold_up_its_batch(cluster: Cluster) -> None:
         assert quick[0] == "ok"
         assert quick[1] < 1.0
 
-    asyncio.run(main())
+    play(main)
 
 
 def test_a_killed_actor_comes_back_and_its_workers_do_not_stay(cluster: Cluster) -> None:
@@ -115,7 +125,7 @@ def test_a_killed_actor_comes_back_and_its_workers_do_not_stay(cluster: Cluster)
             assert time.monotonic() < give_up_s, "workers outlive their actor"
             await asyncio.sleep(0.05)
 
-    asyncio.run(main())
+    play(main)
 
 
 def test_a_killed_worker_costs_no_query(cluster: Cluster) -> None:
@@ -125,17 +135,20 @@ def test_a_killed_worker_costs_no_query(cluster: Cluster) -> None:
         results = await sql_client(NAMESPACE).execute_many([ask(f"SELECT -{n}") for n in range(20)])
         assert {result.status for result in results} == {"ok"}
 
-    asyncio.run(main())
+    play(main)
 
 
 def test_integrity_names_the_changed_database(cluster: Cluster) -> None:
-    asyncio.run(sql_client(NAMESPACE).execute_many([ask("SELECT count(*) FROM pet")]))
-    assert ray.get(cluster.actor.check_integrity.remote()) == []
+    async def main() -> None:
+        await sql_client(NAMESPACE).execute_many([ask("SELECT count(*) FROM pet")])
+
+    play(main)
+    assert ray.get(cluster.actor.changed_databases.remote()) == []
     before = cluster.database.read_bytes()
     cluster.database.write_bytes(before + b"\0")
-    assert ray.get(cluster.actor.check_integrity.remote()) == ["pets"]
+    assert ray.get(cluster.actor.changed_databases.remote()) == ["pets"]
     cluster.database.write_bytes(before)
-    assert ray.get(cluster.actor.check_integrity.remote()) == []
+    assert ray.get(cluster.actor.changed_databases.remote()) == []
     assert ray.get(cluster.actor.stats.remote()).num_in_flight == 0
 
 
@@ -144,12 +157,12 @@ def test_an_actor_that_is_gone_gives_faults(cluster: Cluster) -> None:
     class _Mute:
         """An actor that never answers."""
 
-        async def execute_partly(self, requests: bytes) -> bytes:
+        async def name(self) -> str:
             await asyncio.sleep(3600)
-            return requests
+            return ""
 
     actor = ray.remote(num_cpus=0)(_Mute).remote()
-    client = RaySqlExecutor(actor, queue_s=0.5)
+    client = client_of(actor, queue_s=0.5)
 
     async def main() -> None:
         [late] = await client.execute_many([ask("SELECT 1", timeout_s=0.1)])
@@ -161,7 +174,7 @@ def test_an_actor_that_is_gone_gives_faults(cluster: Cluster) -> None:
             ("infra_fault", ErrorKind.POOL_UNREACHABLE)
         }
 
-    asyncio.run(main())
+    play(main)
 
 
 def test_user_mistakes_are_named_at_the_start(cluster: Cluster, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
-from mtsql.sql.process import Job, WorkerProcess, WorkerSpec
+from mtsql.sql.calls import Job
+from mtsql.sql.process import WorkerProcess, WorkerSpec
 
 GRACE_S = 1.0
 """How far a worker may overrun a soft limit before it is killed."""
@@ -34,7 +35,7 @@ class Lane:
         *,
         num_workers: int,
         window: int,
-        on_reply: Callable[[Job, tuple[Any, ...] | None, int], None],
+        on_reply: Callable[[Job, bytes | None, bool], None],
         on_overrun: Callable[[Job], None],
         on_lost: Callable[[Job], None],
         on_unwanted: Callable[[Job], None],
@@ -42,7 +43,8 @@ class Lane:
     ) -> None:
         """Every job put in leaves through exactly one callback.
 
-        on_reply: the worker answered (its row is None when the job needs a longer lane).
+        on_reply: the worker answered: the payload (None when the job needs a longer lane), and
+            whether it would end so again.
         on_overrun: the worker ran past soft limit + `GRACE_S` and was killed.
         on_lost: the worker died by itself while running it.
         on_unwanted: every caller was cancelled before it ran.
@@ -100,7 +102,7 @@ class Lane:
         for worker in workers:
             worker.outstanding.clear()
             worker.kill()
-        await asyncio.gather(*(worker.reap() for worker in workers))
+        await asyncio.gather(*(worker.gone() for worker in workers))
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return jobs
 
@@ -123,8 +125,7 @@ class Lane:
             if not worker.outstanding or worker.is_killed:
                 continue
             worker.head_age_s += awake_s
-            limits = worker.outstanding[0].limits
-            soft_limit_s = min(limits.timeout_s, self._spec.lane_limits.timeout_s)
+            soft_limit_s = min(worker.outstanding[0].timeout_s, self._spec.lane_limits.timeout_s)
             if worker.head_age_s > soft_limit_s + GRACE_S:
                 self.num_killed += 1
                 worker.kill()
@@ -181,7 +182,7 @@ class Lane:
             return
         if self._is_closed:
             worker.kill()
-            await worker.reap()
+            await worker.gone()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -194,9 +195,9 @@ class Lane:
         self.put(())
 
     def _worker_replied(
-        self, worker: WorkerProcess, job: Job, row: tuple[Any, ...] | None, size: int
+        self, worker: WorkerProcess, job: Job, payload: bytes | None, is_repeatable: bool
     ) -> None:
-        self._on_reply(job, row, size)
+        self._on_reply(job, payload, is_repeatable)
         if self._queue and self._has_room(worker):
             self.put(())
 
@@ -205,7 +206,7 @@ class Lane:
         self._workers.remove(worker)
         if self._is_closed:
             return
-        self._run(worker.reap())
+        self._run(worker.gone())
         if worker.outstanding:
             head = worker.outstanding.popleft()
             if worker.is_killed:

@@ -10,20 +10,21 @@ its limits costs one worker, which is replaced.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from mtsql.errors import DataError, MachineError
-from mtsql.sql.cache import CacheKey, ResultCache
-from mtsql.sql.engine import ErrorKind
+from mtsql.errors import MachineError
+from mtsql.sql.cache import CacheKey, ResultCache, normalise
+from mtsql.sql.calls import Call, Job, Sink
+from mtsql.sql.engine import ErrorKind, failed
 from mtsql.sql.lane import TICK_S, Lane
-from mtsql.sql.process import Call, Job, WorkerSpec
+from mtsql.sql.process import Template, WorkerSpec
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
-from mtsql.sql.wire import result_from
+from mtsql.sql.registry import Database
+from mtsql.sql.wire import RequestRow, encode, request_row
 
 QUICK_LIMITS = QueryLimits(timeout_s=0.02, max_vm_steps=500_000)
 """Benchmark queries need far less (0.03 ms at the median); a runaway delays others by 20 ms."""
@@ -35,8 +36,6 @@ MAX_IN_FLIGHT = 512
 """Distinct queries queued or running; further callers wait, so that memory stays bounded."""
 MAX_LOSSES = 2
 """Workers that may die under one query before it is given up."""
-STAT_EVERY_S = 1.0
-"""How long a database file is trusted to be the same one without looking."""
 MIN_MEMORY_MB = 128
 
 
@@ -63,13 +62,6 @@ class PoolStats:
     num_cache_bytes: int
 
 
-@dataclass(slots=True)
-class _Database:
-    path: Path
-    identity: tuple[int, int] = (0, 0)
-    checked_s: float = float("-inf")
-
-
 class LocalPool:
     """Worker processes of this machine for one asyncio loop. Fits `SqlExecutor`.
 
@@ -80,7 +72,7 @@ class LocalPool:
 
     def __init__(
         self,
-        databases: Mapping[str, Path],
+        databases: Mapping[str, str | Path],
         *,
         num_workers: int = 2,
         memory_mb: int = 1024,
@@ -88,8 +80,8 @@ class LocalPool:
     ) -> None:
         """
         Args:
-            databases: SQLite files by db_id, or DuckDB files that end in .duckdb; nobody may write
-                to them while the pool runs.
+            databases: by db_id, SQLite files, DuckDB files that end in .duckdb, or SQLAlchemy URLs;
+                nobody may write to them while the pool runs.
             num_workers: processes per lane: so many short and so many long queries run at once.
             memory_mb: address space of one worker, at least 128.
             cache_bytes: approximate size of the result cache; 0 turns it off.
@@ -98,9 +90,10 @@ class LocalPool:
             raise ValueError(f"num_workers is {num_workers}; a pool needs at least 1")
         if memory_mb < MIN_MEMORY_MB:
             raise ValueError(f"memory_mb is {memory_mb}; a worker needs at least {MIN_MEMORY_MB}")
-        self._databases = {db_id: _Database(path=Path(path)) for db_id, path in databases.items()}
+        self._databases = {db_id: Database(db_id, address) for db_id, address in databases.items()}
         self._num_workers = num_workers
-        self._memory_bytes = memory_mb << 20
+        self._template = Template(memory_mb << 20)
+        self._memory_mb = memory_mb
         self._cache = ResultCache(cache_bytes)
         self._in_flight: dict[CacheKey, Job] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,11 +127,8 @@ class LocalPool:
             MachineError: no worker starts.
         """
         assert self._loop is None, "a pool is started once"
-        for db_id, database in self._databases.items():
-            if not database.path.is_file():
-                raise DataError(
-                    f"{database.path}: no such file; database {db_id!r} needs its file here"
-                )
+        for database in self._databases.values():
+            database.require()
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._quick = self._lane(QUICK_LIMITS, QUICK_WINDOW)
@@ -153,7 +143,7 @@ class LocalPool:
         if not is_up:
             raise MachineError(
                 "SQL workers do not start: see the lines above, or give them more than "
-                f"{self._memory_bytes >> 20} MB (memory_mb)"
+                f"{self._memory_mb} MB (memory_mb)"
             )
         self._last_tick_s = self._loop.time()
         self._timer = self._loop.call_later(TICK_S, self._tick)
@@ -166,9 +156,10 @@ class LocalPool:
         if self._timer is not None:
             self._timer.cancel()
         closed = await asyncio.gather(*(lane.close() for lane in self._lanes))
-        fault = _fault(ErrorKind.POOL_CLOSED, "the SQL pool was closed")
+        self._template.close()
+        fault = encode(_fault(ErrorKind.POOL_CLOSED, "the SQL pool was closed"))
         for job in [job for jobs in closed for job in jobs]:
-            self._finish(job, fault, 0)
+            self._finish(job, fault)
 
     async def execute_many(self, requests: Sequence[QueryRequest]) -> list[QueryResult]:
         """Run the requests, one result for each, in order. Safe to call from many tasks at once.
@@ -176,25 +167,41 @@ class LocalPool:
         Cancelling the caller takes back those of its queries that have not begun and that no one
         else waits for.
         """
-        results, call = await self._submit(requests)
-        if call is not None:
-            try:
-                await call.future
-            finally:
-                call.future.cancel()
-        return [result for result in results if result is not None]
+        call = Call(len(requests))
+        try:
+            await self.submit([request_row(n, one) for n, one in enumerate(requests)], call)
+            return await call.results()
+        finally:
+            call.close()
 
-    async def execute_partly(
-        self, requests: Sequence[QueryRequest], *, wait_s: float
-    ) -> list[QueryResult | None]:
-        """As `execute_many`, but after `wait_s` seconds unfinished results are None.
+    async def submit(self, requests: Iterable[RequestRow], sink: Sink) -> None:
+        """Hand each result to `sink` under its request's number, those already known at once.
 
-        Their queries go on: asking again joins them, or finds their results in the cache.
+        Waits while too many queries are in flight: a caller that submits no more until this returns
+        cannot make the pool's memory grow.
         """
-        results, call = await self._submit(requests)
-        if call is not None:
-            await asyncio.wait([call.future], timeout=wait_s)
-        return list(results)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            raise RuntimeError("start the pool in the loop that uses it: async with LocalPool(...)")
+        for number, db_id, sql, limits in requests:
+            database = self._databases.get(db_id)
+            if database is None or self._is_closed:
+                self._num_rejected += 1
+                sink.fill(number, encode(self._reject(db_id)))
+                continue
+            if loop.time() >= database.look_at_s:
+                await database.look(loop.time())
+            if database.fault is not None:
+                self._num_rejected += 1
+                sink.fill(number, encode(database.fault))
+                continue
+            key = (database.digest, normalise(sql), limits)
+            payload = self._cache.get(key)
+            if payload is not None:
+                self._num_cached += 1
+                sink.fill(number, payload)
+            else:
+                await self._join(key, database, sink, number)
 
     def stats(self) -> PoolStats:
         return PoolStats(
@@ -210,10 +217,15 @@ class LocalPool:
             num_cache_bytes=self._cache.num_bytes,
         )
 
-    @property
-    def used_db_ids(self) -> list[str]:
-        """Databases that have been asked for, in registry order."""
-        return [db_id for db_id, database in self._databases.items() if database.identity != (0, 0)]
+    async def changed_databases(self) -> list[str]:
+        """Ids of the used databases whose files, hashed anew, are not those of their first query.
+
+        A file that is gone has changed too; what a server holds is not looked at.
+        """
+        used = [one for one in self._databases.values() if one.path is not None and one.digest]
+        for database in used:
+            await database.look(asyncio.get_running_loop().time(), at_once=True)
+        return [one.db_id for one in used if one.fault is not None]
 
     @property
     def worker_pids(self) -> list[int]:
@@ -222,8 +234,8 @@ class LocalPool:
     def _lane(self, limits: QueryLimits, window: int) -> Lane:
         return Lane(
             WorkerSpec(
-                databases={db_id: database.path for db_id, database in self._databases.items()},
-                memory_bytes=self._memory_bytes,
+                addresses={db_id: one.address for db_id, one in self._databases.items()},
+                template=self._template,
                 lane_limits=limits,
             ),
             num_workers=self._num_workers,
@@ -235,63 +247,6 @@ class LocalPool:
             on_broken=self._broken,
         )
 
-    async def _submit(
-        self, requests: Sequence[QueryRequest]
-    ) -> tuple[list[QueryResult | None], Call | None]:
-        """Answer what is known now and queue the rest; no call when nothing is left to wait for."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            raise RuntimeError("start the pool in the loop that uses it: async with LocalPool(...)")
-        results: list[QueryResult | None] = [None] * len(requests)
-        call: Call | None = None
-        try:
-            for index, request in enumerate(requests):
-                known = self._known(request)
-                if isinstance(known, QueryResult):
-                    results[index] = known
-                    continue
-                if call is None:
-                    call = Call(results=results, future=loop.create_future(), num_missing=1)
-                call.num_missing += 1
-                if isinstance(known, Job):
-                    self._num_joined += 1
-                    known.waiters.append((call, index))
-                else:
-                    await self._enqueue(known, call, index)
-        except asyncio.CancelledError:
-            if call is not None:
-                call.future.cancel()
-            raise
-        if call is None:
-            return results, None
-        # It counted itself as missing, so that it could not end before all its requests were in.
-        call.num_missing -= 1
-        return results, call if call.num_missing else None
-
-    def _known(self, request: QueryRequest) -> QueryResult | Job | CacheKey:
-        """The result if it is known, the job if it is in flight, else the key of a new job."""
-        database = self._databases.get(request.db_id)
-        if database is None or self._is_closed:
-            self._num_rejected += 1
-            return self._reject(request.db_id)
-        assert self._loop is not None
-        now_s = self._loop.time()
-        if now_s - database.checked_s > STAT_EVERY_S:
-            try:
-                facts = database.path.stat()
-            except OSError:
-                self._num_rejected += 1
-                message = f"the file of database {request.db_id!r} is gone"
-                return _fault(ErrorKind.DATABASE_UNREADABLE, message)
-            database.identity = (facts.st_mtime_ns, facts.st_size)
-            database.checked_s = now_s
-        key = (request.db_id, database.identity, request.sql, request.limits)
-        cached = self._cache.get(key)
-        if cached is not None:
-            self._num_cached += 1
-            return cached
-        return self._in_flight.get(key) or key
-
     def _reject(self, db_id: str) -> QueryResult:
         if self._is_closed:
             return _fault(ErrorKind.POOL_CLOSED, "the SQL pool was closed")
@@ -299,22 +254,31 @@ class LocalPool:
         message = f"unknown database {db_id!r}: the pool knows {num_known} databases"
         return _fault(ErrorKind.UNKNOWN_DATABASE, message)
 
-    async def _enqueue(self, key: CacheKey, call: Call, index: int) -> None:
-        await self._slots.acquire()
+    async def _join(self, key: CacheKey, database: Database, sink: Sink, number: int) -> None:
+        """Wait with others for the query if it is in flight, else queue it."""
         job = self._in_flight.get(key)
-        # Either may have happened while we waited for a slot.
-        if job is not None or self._is_closed:
-            self._slots.release()
-            if job is None:
-                call.fill(index, self._reject(key[0]))
+        if job is None:
+            await self._slots.acquire()
+            # Either may have happened while we waited for a slot.
+            job = self._in_flight.get(key)
+            if job is None and not self._is_closed:
+                self._next_job_id += 1
+                job = Job(
+                    job_id=self._next_job_id,
+                    db_id=database.db_id,
+                    identity=database.identity,
+                    key=key,
+                    waiters=[(sink, number)],
+                )
+                self._in_flight[key] = job
+                self._quick.put((job,))
                 return
+            self._slots.release()
+        if job is None:
+            sink.fill(number, encode(self._reject(database.db_id)))
+        else:
             self._num_joined += 1
-            job.waiters.append((call, index))
-            return
-        self._next_job_id += 1
-        job = Job(job_id=self._next_job_id, key=key, waiters=[(call, index)])
-        self._in_flight[key] = job
-        self._quick.put((job,))
+            job.waiters.append((sink, number))
 
     def _tick(self) -> None:
         assert self._loop is not None
@@ -326,27 +290,27 @@ class LocalPool:
             lane.tick(awake_s)
         self._timer = self._loop.call_later(TICK_S, self._tick)
 
-    def _replied(self, job: Job, row: tuple[Any, ...] | None, num_bytes: int) -> None:
-        if row is None:
+    def _replied(self, job: Job, payload: bytes | None, is_repeatable: bool) -> None:
+        if payload is None:
             self._go_slow(job)
             return
-        result = result_from(row)
-        self._cache.put(job.key, result, num_bytes)
-        self._finish(job, result, num_bytes)
+        if is_repeatable:
+            self._cache.put(job.key, payload)
+        self._finish(job, payload)
 
     def _go_slow(self, job: Job) -> None:
         self._num_slow += 1
         self._slow.put((job,))
 
     def _overran(self, job: Job) -> None:
-        message = f"killed: it ran on after its limit of {job.limits.timeout_s:g} seconds"
+        message = f"killed: it ran on after its limit of {job.timeout_s:g} seconds"
         result = QueryResult(
             status=QueryStatus.INTERRUPTED,
             kind=ErrorKind.TIMEOUT,
             message=message,
-            elapsed_s=job.limits.timeout_s,
+            elapsed_s=job.timeout_s,
         )
-        self._finish(job, result, 0)
+        self._finish(job, encode(result))
 
     def _lost(self, job: Job) -> None:
         job.num_losses += 1
@@ -354,36 +318,22 @@ class LocalPool:
             self._quick.put((job,), first=True)
             return
         message = f"{MAX_LOSSES} SQL workers died while running this query"
-        self._finish(job, _fault(ErrorKind.WORKER_LOST, message), 0)
+        self._finish(job, encode(_fault(ErrorKind.WORKER_LOST, message)))
 
     def _broken(self, job: Job) -> None:
-        self._finish(job, _fault(ErrorKind.WORKER_LOST, "no SQL worker can be started"), 0)
+        fault = _fault(ErrorKind.WORKER_LOST, "no SQL worker can be started")
+        self._finish(job, encode(fault))
 
     def _forget(self, job: Job) -> None:
         del self._in_flight[job.key]
         self._slots.release()
 
-    def _finish(self, job: Job, result: QueryResult, num_bytes: int) -> None:
+    def _finish(self, job: Job, payload: bytes) -> None:
         self._num_executed += 1
         self._forget(job)
-        for call, index in job.waiters:
-            call.fill(index, result)
-
-
-async def hash_databases(databases: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each file, off the loop's thread; "missing" for a file that is gone."""
-    return await asyncio.to_thread(
-        lambda: {db_id: _file_hash(path) for db_id, path in databases.items()}
-    )
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return "missing"
+        for sink, number in job.waiters:
+            sink.fill(number, payload)
 
 
 def _fault(kind: ErrorKind, message: str) -> QueryResult:
-    return QueryResult(status=QueryStatus.INFRA_FAULT, kind=kind, message=message)
+    return failed(QueryStatus.INFRA_FAULT, kind, message)

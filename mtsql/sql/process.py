@@ -1,73 +1,93 @@
-"""The pool's end of one worker process: start it, talk to it, kill it. No decisions."""
+"""The pool's end of its processes: start them, talk to them, kill them. No decisions."""
 
 import asyncio
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import mtsql
-from mtsql.sql.cache import CacheKey
-from mtsql.sql.records import QueryLimits, QueryResult
-from mtsql.sql.wire import FrameReader, frame, limits_row
+from mtsql.sql.calls import Job
+from mtsql.sql.records import QueryLimits
+from mtsql.sql.wire import FrameReader, frame
 
 BOOT = """\
 import os, sys
 sys.path[:] = sys.argv[1].split(os.pathsep)
-from mtsql.sql.worker import main
+from mtsql.sql.template import main
 main(sys.argv[2:])
 """
-"""With -I -S and the parent's module path, a worker starts in 50 ms in any environment."""
+"""With -I -S and the parent's module path, it starts alike in any environment."""
 
 
-@dataclass(slots=True, eq=False)
-class Call:
-    """One `execute_many` in flight: its results so far; the last one sets the future."""
+class Template:
+    """The process that workers are forked from; a lost one is replaced at the next fork."""
 
-    results: list[QueryResult | None]
-    future: asyncio.Future[None]
-    num_missing: int = 0
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
 
-    def fill(self, index: int, result: QueryResult) -> None:
-        self.results[index] = result
-        self.num_missing -= 1
-        if self.num_missing == 0 and not self.future.done():
-            self.future.set_result(None)
+    def fork(self, worker: socket.socket, lane: QueryLimits) -> None:
+        """Order a worker that serves `worker`. Raises OSError when no process can be made."""
+        message = json.dumps(asdict(lane)).encode()
+        for is_last in (False, True):
+            if self._socket is None:
+                self._start()
+            assert self._socket is not None
+            try:
+                socket.send_fds(self._socket, [message], [worker.fileno()])
+            except OSError:
+                self.close()
+                if is_last:
+                    raise
+            else:
+                return
 
+    def close(self) -> None:
+        """End the process and wait the moment until the kernel has taken it away."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
-@dataclass(slots=True, eq=False)
-class Job:
-    """One distinct query in flight and everyone who waits for it."""
-
-    job_id: int
-    key: CacheKey
-    waiters: list[tuple[Call, int]] = field(default_factory=list[tuple[Call, int]])
-    num_losses: int = 0
-    """Workers that died while running it."""
-
-    @property
-    def limits(self) -> QueryLimits:
-        return self.key[3]
-
-    def row(self) -> tuple[Any, ...]:
-        db_id, identity, sql, limits = self.key
-        return (self.job_id, db_id, identity, sql, limits_row(limits))
-
-    def is_wanted(self) -> bool:
-        return any(not call.future.done() for call, _ in self.waiters)
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        options = {
+            "--socket-fd": theirs.fileno(),
+            "--parent-pid": os.getpid(),
+            "--memory-bytes": self._memory_bytes,
+        }
+        words = [str(word) for option in options.items() for word in option]
+        self._socket = ours
+        with theirs:
+            # On the loop's thread, which outlives it: the kernel's parent-death signal follows the
+            # thread. The new interpreter shares nothing with this process.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", BOOT, _module_path(), *words],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
     """What every worker of one lane has in common."""
 
-    databases: Mapping[str, Path]
-    memory_bytes: int
+    addresses: Mapping[str, str]
+    template: Template
     lane_limits: QueryLimits
 
 
@@ -79,7 +99,7 @@ class WorkerProcess(asyncio.Protocol):
         spec: WorkerSpec,
         *,
         on_ready: Callable[["WorkerProcess"], None],
-        on_reply: Callable[["WorkerProcess", Job, tuple[Any, ...] | None, int], None],
+        on_reply: Callable[["WorkerProcess", Job, bytes | None, bool], None],
         on_lost: Callable[["WorkerProcess"], None],
     ) -> None:
         self._spec = spec
@@ -88,40 +108,23 @@ class WorkerProcess(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        """Names this process and no later one with the same number."""
+        self.pid = 0
         self.outstanding: deque[Job] = deque()
         self.head_age_s = 0.0
         """How long the pool has waited for the first outstanding job, while its loop was awake."""
-        self.is_ready = False
         self.is_killed = False
 
     @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+    def is_ready(self) -> bool:
+        return self.pid != 0
 
     async def start(self) -> None:
         """Raises OSError when no process can be made."""
         ours, theirs = socket.socketpair()
-        limits = self._spec.lane_limits
-        options = {
-            "--socket-fd": theirs.fileno(),
-            "--parent-pid": os.getpid(),
-            "--memory-bytes": self._spec.memory_bytes,
-            "--lane-timeout-s": limits.timeout_s,
-            "--lane-vm-steps": limits.max_vm_steps,
-        }
-        words = [str(word) for option in options.items() for word in option]
         with theirs:
-            # On this thread, which outlives the worker: the kernel's parent-death signal follows
-            # the thread. The new interpreter shares nothing with this process, whatever threads and
-            # libraries it holds.
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", BOOT, _module_path(), *words],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
+            self._spec.template.fork(theirs, self._spec.lane_limits)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
 
     def send(self, jobs: Sequence[Job]) -> None:
@@ -132,39 +135,52 @@ class WorkerProcess(asyncio.Protocol):
         self._transport.write(frame([job.row() for job in jobs]))
 
     def kill(self) -> None:
-        """End the process by its pid; the lane hears of it through `on_lost`."""
+        """End the process; the lane hears of it through `on_lost`."""
         self.is_killed = True
-        if self._process is not None:
-            self._process.kill()
-        if self._transport is not None:
+        self._send_kill()
+        if self._transport is not None:  # one that is not ready reads the end, and ends
             self._transport.abort()
 
-    async def reap(self) -> None:
-        """Wait until the kernel has taken the process away, off the loop's thread."""
-        if self._process is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+    async def gone(self) -> None:
+        """Wait until the kernel has taken the process away."""
+        if self._pidfd < 0:
+            return
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        loop.add_reader(self._pidfd, lambda: ended.done() or ended.set_result(None))
+        try:
+            await ended
+        finally:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        paths = {db_id: str(path.absolute()) for db_id, path in self._spec.databases.items()}
-        self._transport.write(frame(paths))
+        self._transport.write(frame(dict(self._spec.addresses)))
 
     def data_received(self, data: bytes) -> None:
-        for size, message in self._reader.feed(data):
+        for message in self._reader.feed(data):
             if not self.is_ready:
-                self.is_ready = True
+                self.pid = message
+                with suppress(ProcessLookupError):  # then its socket's end follows
+                    self._pidfd = os.pidfd_open(self.pid)
                 self._on_ready(self)
                 continue
-            job_id, row = message
+            job_id, payload, is_repeatable = message
             job = self.outstanding.popleft()
             assert job.job_id == job_id
             self.head_age_s = 0.0
-            self._on_reply(self, job, row, size)
+            self._on_reply(self, job, payload, is_repeatable)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._process is not None:
-            self._process.kill()  # a worker that closed its socket has nothing left to do
+        self._send_kill()  # a worker that closed its socket has nothing left to do
         self._on_lost(self)
+
+    def _send_kill(self) -> None:
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
 
 def _module_path() -> str:

@@ -1,13 +1,12 @@
 """One worker process of the pool: it runs statements in turn and may be killed at any moment.
 
-Started by `mtsql.sql.pool` in a fresh interpreter with one socket. The first message is the
-registry {db_id: path}; each later one is a list of jobs (job_id, db_id, identity, sql, limits).
-Each job is answered at once with (job_id, result), or (job_id, None) when it needs more than the
-worker's lane grants (see `Lane` in the pool). It dies with its parent: the kernel kills it, and an
-idle one reads the end of its socket.
+Forked from `mtsql.sql.template` with one socket. The first message is the registry {db_id: address}
+and is answered with the process id; each later one is a list of jobs (job_id, db_id, identity, sql,
+limits). Each job is answered at once with (job_id, payload, whether it would end so again), or with
+(job_id, None, False) when it needs more than the worker's lane grants (see `mtsql.sql.lane`). It
+dies with its parent: the kernel kills it, and an idle one reads the end of its socket.
 """
 
-import argparse
 import ctypes
 import os
 import resource
@@ -16,12 +15,15 @@ import socket
 import sqlite3
 from collections import OrderedDict
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
+from mtsql.sql.cache import is_repeatable
 from mtsql.sql.engine import Engine, ErrorKind
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
+from mtsql.sql.registry import Identity
 from mtsql.sql.sqlite_engine import SqliteEngine
-from mtsql.sql.wire import FrameReader, frame, limits_from, result_row
+from mtsql.sql.wire import FrameReader, encode, frame, limits_from
 
 MAX_OPEN_DATABASES = 64
 HEAP_SHARE = 0.75
@@ -31,15 +33,12 @@ DUCKDB_SHARE = 0.4
 PR_SET_PDEATHSIG = 1
 RECV_BYTES = 1 << 18
 
-Identity = tuple[int, int]
-"""(mtime in ns, size in bytes) of a database file."""
-
 
 class EngineShelf:
     """Warm engines, the least recently used closed first; one per database and identity."""
 
-    def __init__(self, paths: dict[str, Path], *, memory_bytes: int) -> None:
-        self._paths = paths
+    def __init__(self, addresses: dict[str, str], *, memory_bytes: int) -> None:
+        self._addresses = addresses
         self._memory_bytes = memory_bytes
         self._engines: OrderedDict[str, tuple[Identity, Engine]] = OrderedDict()
 
@@ -51,7 +50,7 @@ class EngineShelf:
             return known[1]
         if known is not None:
             self._engines.pop(db_id)[1].close()
-        engine = open_engine(self._paths[db_id], memory_bytes=self._memory_bytes)
+        engine = open_engine(Path(self._addresses[db_id]), memory_bytes=self._memory_bytes)
         self._engines[db_id] = (identity, engine)
         if len(self._engines) > MAX_OPEN_DATABASES:
             self._engines.popitem(last=False)[1][1].close()
@@ -83,11 +82,7 @@ def run_job(
     lane: QueryLimits,
 ) -> QueryResult | None:
     """Run one job within both limits; None when only the lane's own limit stopped it."""
-    granted = replace(
-        limits,
-        timeout_s=min(limits.timeout_s, lane.timeout_s),
-        max_vm_steps=min(limits.max_vm_steps, lane.max_vm_steps),
-    )
+    granted = grant(limits, lane)
     try:
         result = shelf.get(db_id, identity).execute(sql, granted)
     except (sqlite3.Error, OSError):
@@ -103,16 +98,24 @@ def run_job(
     return result
 
 
+@lru_cache(maxsize=64)
+def grant(limits: QueryLimits, lane: QueryLimits) -> QueryLimits:
+    return replace(
+        limits,
+        timeout_s=min(limits.timeout_s, lane.timeout_s),
+        max_vm_steps=min(limits.max_vm_steps, lane.max_vm_steps),
+    )
+
+
 def serve(connection: socket.socket, lane: QueryLimits, *, memory_bytes: int) -> None:
     """Answer jobs until the pool hangs up. A reply leaves at once: the next job may never end."""
     reader = FrameReader()
     shelf: EngineShelf | None = None
     while data := connection.recv(RECV_BYTES):
-        for _, message in reader.feed(data):
+        for message in reader.feed(data):
             if shelf is None:
-                paths = {db_id: Path(path) for db_id, path in message.items()}
-                shelf = EngineShelf(paths, memory_bytes=memory_bytes)
-                connection.sendall(frame("ready"))
+                shelf = EngineShelf(message, memory_bytes=int(memory_bytes * DUCKDB_SHARE))
+                connection.sendall(frame(os.getpid()))
                 continue
             for job_id, db_id, identity, sql, limits in message:
                 result = run_job(shelf, db_id, identity, sql, limits_from(limits), lane)
@@ -120,40 +123,30 @@ def serve(connection: socket.socket, lane: QueryLimits, *, memory_bytes: int) ->
 
 
 def _reply(job_id: int, result: QueryResult | None) -> bytes:
+    if result is None:
+        return frame((job_id, None, False))
     try:
-        return frame((job_id, None if result is None else result_row(result)))
+        return frame((job_id, encode(result), is_repeatable(result)))
     except MemoryError:
         capped = QueryResult(
             status=QueryStatus.CAPPED,
             kind=ErrorKind.MEMORY,
             message="the result needs too much memory",
         )
-        return frame((job_id, result_row(capped)))
+        return frame((job_id, encode(capped), True))
 
 
-def limit_process(memory_bytes: int, parent_pid: int) -> None:
-    """Memory limits, and death with the parent. Raises SystemExit when it is already gone."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(parent_pid: int) -> None:
+    """Raises SystemExit when the parent is already gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         raise SystemExit(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """For this process and those forked from it, each by itself."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with sqlite3.connect(":memory:") as connection:  # the limit is one for the whole process
         connection.execute(f"PRAGMA hard_heap_limit = {int(memory_bytes * HEAP_SHARE)}")
     connection.close()
-
-
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="mtsql.sql.worker", description=__doc__)
-    parser.add_argument("--socket-fd", type=int, required=True)
-    parser.add_argument("--parent-pid", type=int, required=True)
-    parser.add_argument("--memory-bytes", type=int, required=True)
-    parser.add_argument("--lane-timeout-s", type=float, required=True)
-    parser.add_argument("--lane-vm-steps", type=int, required=True)
-    options = parser.parse_args(arguments)
-    limit_process(options.memory_bytes, options.parent_pid)
-    lane = QueryLimits(timeout_s=options.lane_timeout_s, max_vm_steps=options.lane_vm_steps)
-    with socket.socket(fileno=options.socket_fd) as connection:
-        serve(connection, lane, memory_bytes=int(options.memory_bytes * DUCKDB_SHARE))

@@ -1,0 +1,74 @@
+"""Who waits for results, and what is being run for them."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mtsql.sql.cache import CacheKey
+from mtsql.sql.records import QueryResult
+from mtsql.sql.wire import decode
+
+
+class Sink(Protocol):
+    """Whoever waits for results: a caller in this process, or a connection to another one."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody still wants them."""
+        ...
+
+    def fill(self, number: int, payload: bytes) -> None: ...
+
+
+class Call:
+    """One `execute_many`: results come in any order and go out in that of the requests."""
+
+    def __init__(self, num_requests: int) -> None:
+        self._payloads: list[bytes] = [b""] * num_requests
+        self._num_missing = num_requests
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_open(self) -> bool:
+        return not self._future.done()
+
+    def fill(self, number: int, payload: bytes) -> None:
+        self._payloads[number] = payload
+        self._num_missing -= 1
+        if self._num_missing == 0 and self.is_open:
+            self._future.set_result(None)
+
+    async def results(self) -> list[QueryResult]:
+        """Wait for the last one."""
+        if self._num_missing:
+            await self._future
+        return [decode(payload) for payload in self._payloads]
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._future.cancel()
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One distinct query in flight and everyone who waits for it."""
+
+    job_id: int
+    db_id: str
+    identity: tuple[int, int]
+    key: CacheKey
+    waiters: list[tuple[Sink, int]] = field(default_factory=list[tuple[Sink, int]])
+    num_losses: int = 0
+    """Workers that died while running it."""
+
+    @property
+    def timeout_s(self) -> float:
+        return self.key[2][0]
+
+    def row(self) -> tuple[Any, ...]:
+        """As a worker gets it."""
+        _, sql, limits = self.key
+        return (self.job_id, self.db_id, self.identity, sql, limits)
+
+    def is_wanted(self) -> bool:
+        return any(sink.is_open for sink, _ in self.waiters)

@@ -1,0 +1,80 @@
+"""The databases that a pool knows: where each one is, and whether it is still the same."""
+
+import asyncio
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from mtsql.errors import DataError
+from mtsql.sql.engine import ErrorKind, failed
+from mtsql.sql.records import QueryResult, QueryStatus
+
+LOOK_EVERY_S = 1.0
+"""How long a database file is trusted to be the same one without looking."""
+
+Identity = tuple[int, int]
+"""(mtime in ns, size in bytes) of a database file: what makes us look closer."""
+
+
+def is_url(address: str | Path) -> bool:
+    return "://" in str(address)
+
+
+def absolute(address: str | Path) -> str:
+    """The same database for a process in another folder."""
+    return str(address) if is_url(address) else str(Path(address).absolute())
+
+
+class Database:
+    """One entry: a file, or a server's URL, of which only the server knows what it holds.
+
+    A file that changes makes every query on it a fault, until its old content is back: results
+    before and after would not be about the same data.
+    """
+
+    def __init__(self, db_id: str, address: str | Path) -> None:
+        self.db_id = db_id
+        self.address = absolute(address)
+        self.path = None if is_url(address) else Path(self.address)
+        self.digest = "" if self.path else sha256(self.address.encode()).hexdigest()
+        """Hash of the content when it was first used; "" before."""
+        self.identity: Identity = (0, 0)
+        self.fault: QueryResult | None = None
+        """What every query gets instead of a result."""
+        self.look_at_s = float("-inf") if self.path else float("inf")
+        """When the file must be looked at again, on the loop's clock."""
+        self._lock = asyncio.Lock()
+
+    def require(self) -> None:
+        """Raises DataError when the file is missing."""
+        if self.path is not None and not self.path.is_file():
+            raise DataError(f"{self.path}: no such file; database {self.db_id!r} needs it")
+
+    async def look(self, now_s: float, *, at_once: bool = False) -> None:
+        """Bring `identity` and `fault` up to date; hashing happens off the loop's thread."""
+        if self.path is None:
+            return
+        async with self._lock:
+            if now_s < self.look_at_s and not at_once:
+                return  # another caller has looked while this one waited
+            try:
+                facts = self.path.stat()
+                identity = (facts.st_mtime_ns, facts.st_size)
+                if identity != self.identity or at_once:
+                    digest = await asyncio.to_thread(_hash, self.path)
+                    self.digest = self.digest or digest
+                    self.identity = identity
+                    self.fault = None if digest == self.digest else self._changed()
+            except OSError:
+                self.identity = (0, 0)
+                message = f"the file of database {self.db_id!r} is gone"
+                self.fault = failed(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
+            self.look_at_s = now_s + LOOK_EVERY_S
+
+    def _changed(self) -> QueryResult:
+        message = f"the file of database {self.db_id!r} has changed since its first query"
+        return failed(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_CHANGED, message)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,61 @@
+"""The process that workers are forked from: a loaded interpreter that does nothing else.
+
+A fresh interpreter takes 60 ms to load what a worker needs, a fork of this one takes 2 ms: that is
+how soon a killed worker is replaced. It holds one thread and no open file but its socket, so that
+forking it is safe, whatever threads and libraries the pool's own process holds.
+
+Each message on the socket is one worker's socket and its lane's limits, as JSON. The template dies
+with the pool, and the workers with the template: the kernel kills them.
+"""
+
+import argparse
+import gc
+import json
+import os
+import signal
+import socket
+
+from mtsql.sql.records import QueryLimits
+from mtsql.sql.worker import die_with_parent, limit_memory, serve
+
+MESSAGE_BYTES = 1024
+
+Order = tuple[int, QueryLimits]
+"""What one worker gets: the descriptor of its socket, and its lane's limits."""
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="mtsql.sql.template", description=__doc__)
+    parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    parser.add_argument("--memory-bytes", type=int, required=True)
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool, which then closes us
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel takes ended workers away
+    limit_memory(options.memory_bytes)
+    gc.freeze()  # a worker's collector leaves the shared pages alone
+    own_pid = os.getpid()
+    with socket.socket(fileno=options.socket_fd) as connection:
+        order = fork_on_order(connection)
+    if order is None:
+        return
+    die_with_parent(own_pid)
+    descriptor, lane = order
+    with socket.socket(fileno=descriptor) as connection:
+        serve(connection, lane, memory_bytes=options.memory_bytes)
+
+
+def fork_on_order(connection: socket.socket) -> Order | None:
+    """Returns None in the template, when the pool has hung up, and in each worker its order."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+        if not message:
+            return None
+        [descriptor] = descriptors
+        try:
+            if os.fork() == 0:
+                return descriptor, QueryLimits(**json.loads(message))
+        except OSError:
+            pass  # no room for a process: the pool sees the socket close, and tries again later
+        os.close(descriptor)
