@@ -43,7 +43,9 @@ class PoolServer:
     async def start(self) -> str:
         """Returns the name under which executors find it."""
         name = f"\0mtsql-sql-{secrets.token_hex(16)}"
-        self._server = await asyncio.start_unix_server(self._accepted, path=name)
+        listener = socket.socket(socket.AF_UNIX)  # made here: uvloop cuts such names off
+        listener.bind(name)
+        self._server = await asyncio.start_unix_server(self._accepted, sock=listener)
         return name
 
     async def close(self) -> None:
@@ -83,6 +85,18 @@ def _is_same_user(writer: asyncio.StreamWriter) -> bool:
     facts = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, user, _ = struct.unpack("3i", facts)
     return user == os.getuid()
+
+
+def _connected(name: str) -> socket.socket:
+    """Raises OSError when nobody listens; a Unix socket connects without waiting."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
+    try:
+        connection.connect(name)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 class _Replies:
@@ -244,8 +258,8 @@ class _Link(asyncio.Protocol):
 
     async def _connect(self) -> None:
         try:
-            name = await self._find()
-            await self._loop.create_unix_connection(lambda: self, path=name)
+            connection = _connected(await self._find())
+            await self._loop.create_unix_connection(lambda: self, sock=connection)
         except OSError as error:
             self._unsent.clear()
             for asked in list(self._under_way.values()):
