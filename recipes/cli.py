@@ -102,11 +102,11 @@ def sql(arguments: argparse.Namespace) -> int:
     limits = QueryLimits(timeout_s=arguments.timeout_s, max_rows=arguments.max_rows)
     if not arguments.jsonl:
         if arguments.db is None or arguments.query is None:
-            raise ConfigError("give --db FILE and a query, or --jsonl to read requests")
+            raise ConfigError("give --db FILE_OR_URL and a query, or --jsonl to read requests")
         return 0 if print_answer(databases, arguments.query, limits) else 1
     if arguments.query is not None:
         raise ConfigError("--jsonl reads its queries from standard input; give no other")
-    answer_lines(databases, sys.stdin, limits, _write_now)
+    answer_lines(databases, sys.stdin.fileno(), limits, _write_now)
     return 0
 
 
@@ -251,10 +251,14 @@ def _add_eval(commands: Commands) -> None:
 def _add_sql(commands: Commands) -> None:
     parser = _command(commands, "sql", sql, "run SQL as an agent's SQL is run")
     parser.add_argument("query", nargs="?", metavar="SQL", help="one statement that only reads")
-    parser.add_argument("--db", type=Path, metavar="FILE", help="a SQLite or .duckdb file")
+    parser.add_argument(
+        "--db", metavar="FILE_OR_URL", help="a SQLite or .duckdb file, or a SQLAlchemy URL"
+    )
     parser.add_argument("--db-root", type=Path, metavar="DIR", help="holds DB/DB.sqlite by name")
     parser.add_argument("--timeout-s", type=_seconds, default=2.0, metavar="S", help="default: 2")
-    parser.add_argument("--max-rows", type=_positive, default=1000, metavar="N", help="or fewer")
+    parser.add_argument(
+        "--max-rows", type=_positive, default=1000, metavar="N", help="default: 1000"
+    )
     parser.add_argument(
         "--jsonl",
         action="store_true",

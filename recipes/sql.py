@@ -4,7 +4,9 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +15,30 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mtsql.errors import ConfigError, DataError
+from mtsql.errors import ConfigError, DataError, UserError
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import Cell, QueryLimits, QueryRequest, QueryResult, QueryStatus
+from mtsql.sql.registry import is_url
 
 SUFFIXES = (".sqlite", ".db", ".duckdb")
 MAX_AHEAD = 256
 """Lines that are read before the first of them is answered."""
 
 
-def databases_of(db: Path | None, db_root: Path | None) -> dict[str, Path]:
-    """Database files by the names that requests use; --db comes first and is the default.
+def databases_of(db: str | None, db_root: Path | None) -> dict[str, str | Path]:
+    """Databases by the names that requests use; --db comes first and is the default.
 
     Raises:
-        ConfigError: neither is given.
+        ConfigError: neither is given, or the URL is none.
         DataError: a file or folder is missing.
     """
-    found: dict[str, Path] = {}
-    if db is not None:
-        if not db.is_file():
+    found: dict[str, str | Path] = {}
+    if db is not None and is_url(db):
+        found[_name_in(db)] = db
+    elif db is not None:
+        if not Path(db).is_file():
             raise DataError(f"--db {db}: no such file")
-        found[db.stem] = db
+        found[Path(db).stem] = Path(db)
     if db_root is not None:
         if not db_root.is_dir():
             raise DataError(f"--db-root {db_root}: no such folder")
@@ -45,11 +50,30 @@ def databases_of(db: Path | None, db_root: Path | None) -> dict[str, Path]:
         if db is None and not found:
             raise DataError(f"--db-root {db_root}: holds no DB/DB.sqlite")
     if not found:
-        raise ConfigError("name a database: --db FILE, or --db-root DIR for DIR/DB/DB.sqlite")
+        raise ConfigError(
+            "name a database: --db FILE_OR_URL, or --db-root DIR for DIR/DB/DB.sqlite"
+        )
     return found
 
 
-def print_answer(databases: Mapping[str, Path], sql: str, limits: QueryLimits) -> bool:
+def _name_in(url: str) -> str:
+    """The database's own name. Raises ConfigError for a URL that no driver here can open."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect().import_dbapi()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise ConfigError(
+            "--db: not a SQLAlchemy URL; write it as postgresql+psycopg://USER:PASSWORD@HOST/DB"
+        ) from None
+    except ImportError as error:
+        raise ConfigError(f"--db: its driver {error.name!r} is not installed") from None
+    return parsed.database or "db"
+
+
+def print_answer(databases: Mapping[str, str | Path], sql: str, limits: QueryLimits) -> bool:
     """Run one statement and print its table. Returns whether it succeeded."""
     request = QueryRequest(db_id=next(iter(databases)), sql=sql, limits=limits)
 
@@ -74,33 +98,34 @@ def print_answer(databases: Mapping[str, Path], sql: str, limits: QueryLimits) -
 
 
 def answer_lines(
-    databases: Mapping[str, Path],
-    lines: Iterable[str],
+    databases: Mapping[str, str | Path],
+    requests_fd: int,
     limits: QueryLimits,
     write: Callable[[str], object],
 ) -> None:
     """One JSON object in, one out, in the same order; up to MAX_AHEAD queries run meanwhile.
 
     Args:
-        lines: `{"id": any, "sql": text, "db": name}`; `db` may be left out if there is a --db.
+        requests_fd: gives lines of `{"id": any, "sql": text, "db": name}`; `db` may be left out if
+            there is a --db.
 
     Raises:
         DataError: a line is something else; those before it are answered.
+        OSError: `write` cannot write.
     """
-    asyncio.run(_answer_lines(databases, lines, limits, write))
+    asyncio.run(_answer_lines(databases, requests_fd, limits, write))
 
 
 async def _answer_lines(
-    databases: Mapping[str, Path],
-    lines: Iterable[str],
+    databases: Mapping[str, str | Path],
+    requests_fd: int,
     limits: QueryLimits,
     write: Callable[[str], object],
 ) -> None:
     default = next(iter(databases))
     under_way: asyncio.Queue[tuple[Any, asyncio.Task[list[QueryResult]]] | None]
     under_way = asyncio.Queue(MAX_AHEAD)
-
-    fault: OSError | None = None
+    fault: UserError | OSError | None = None
 
     async def write_all() -> None:
         nonlocal fault
@@ -108,32 +133,55 @@ async def _answer_lines(
             name, task = item
             [result] = await task
             try:
-                if fault is None:
+                if not isinstance(fault, OSError):
                     write(json.dumps(_line(name, result), ensure_ascii=False) + "\n")
             except OSError as error:  # nobody reads any more: read no more either
                 fault = error
 
-    loop = asyncio.get_running_loop()
-    iterator = iter(lines)
     async with LocalPool(databases) as pool:
         writer = asyncio.create_task(write_all())
         number = 0
-        try:
-            # Off the loop's thread: a caller may wait for an answer before it writes the next line.
-            while fault is None and (line := await loop.run_in_executor(None, next, iterator, "")):
-                number += 1
-                if line.strip():
-                    name, request = _request(line, number, default, limits)
-                    task = asyncio.create_task(pool.execute_many([request]))
-                    await under_way.put((name, task))
-        finally:
-            await under_way.put(None)
-            await writer
+        async for line in _lines(requests_fd):
+            number += 1
+            if fault is not None:
+                break
+            try:
+                name, request = _request(line, number, default, limits)
+            except DataError as error:
+                fault = error
+                break
+            await under_way.put((name, asyncio.create_task(pool.execute_many([request]))))
+        await under_way.put(None)
+        await writer
     if fault is not None:
         raise fault
 
 
-def _request(line: str, number: int, default: str, limits: QueryLimits) -> tuple[Any, QueryRequest]:
+async def _lines(requests_fd: int) -> AsyncIterator[bytes]:
+    """Lines as they come, read by a thread: a caller may wait for an answer before the next one.
+
+    The thread is a daemon, so that Ctrl-C does not wait for a line that never comes.
+    """
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
+    room = threading.Semaphore(MAX_AHEAD)
+
+    def read() -> None:
+        with suppress(RuntimeError), open(requests_fd, "rb", closefd=False) as file:
+            for line in file:
+                room.acquire()
+                loop.call_soon_threadsafe(arrived.put_nowait, line)
+            loop.call_soon_threadsafe(arrived.put_nowait, None)  # RuntimeError: the loop has ended
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := await arrived.get()) is not None:
+        room.release()
+        yield line
+
+
+def _request(
+    line: bytes, number: int, default: str, limits: QueryLimits
+) -> tuple[Any, QueryRequest]:
     try:
         value = json.loads(line)
     except ValueError as error:

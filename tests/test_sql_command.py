@@ -1,6 +1,7 @@
 """`mtsql sql` as its user meets it."""
 
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -90,13 +91,53 @@ def test_an_answer_comes_before_the_next_line(root: Path) -> None:
     assert process.returncode == 0
 
 
+def test_ctrl_c_ends_it_while_it_waits_for_a_line(root: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recipes.cli", "sql", "--db", pets(root), "--jsonl"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write('{"id": 1, "sql": "SELECT 1"}\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["rows"] == [[1]]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert process.stderr.read().startswith("mtsql: interrupted")
+
+
+def test_requests_come_from_a_file_too(root: Path) -> None:
+    requests = root / "requests.jsonl"
+    requests.write_bytes(b'{"id": 1, "sql": "SELECT 1"}\n{"id": 2, "sql": "SELECT \xff"}\n')
+    with requests.open() as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "recipes.cli", "sql", "--db", pets(root), "--jsonl"],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert json.loads(done.stdout)["rows"] == [[1]]
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "line 2: not JSON" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--db", "nosuch.sqlite", "SELECT 1"], "--db nosuch.sqlite: no such file"),
         (["--db-root", "nosuch", "--jsonl"], "--db-root nosuch: no such folder"),
-        (["SELECT 1"], "name a database: --db FILE"),
-        (["--db-root", ".", "SELECT 1"], "give --db FILE and a query"),
+        (["--db", "://pets", "SELECT 1"], "--db: not a SQLAlchemy URL"),
+        (["--db", "nosuch://host/db", "SELECT 1"], "--db: not a SQLAlchemy URL"),
+        (["--db", "mysql+nosuch://host/db", "SELECT 1"], "--db: not a SQLAlchemy URL"),
+        (["--db", "oracle://host/db", "SELECT 1"], "--db: its driver 'oracledb' is not installed"),
+        (["SELECT 1"], "name a database: --db FILE_OR_URL"),
+        (["--db-root", ".", "SELECT 1"], "give --db FILE_OR_URL and a query"),
     ],
 )
 def test_mistakes_are_one_line(
