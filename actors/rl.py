@@ -6,12 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf, open_dict
+from ray.exceptions import RayTaskError
 
 from actors import plugin
 from actors.recorder import SPEC
 from actors.run_data import gold_specs, load_run_data
 from actors.verl_config import AGENT, rl_config
 from mtsql.config import RunConfig
+from mtsql.errors import UserError
 
 CPUS_OF_A_RANK = 3
 """verl's resource pool reserves so many of Ray's CPUs for each learner rank."""
@@ -99,5 +101,10 @@ def train(config: RunConfig, device: str, model: Path, folder: Path) -> Path:
             "trajectories": str((folder / "trajectories").absolute()),
         }
         merged.ray_kwargs = OmegaConf.create({"ray_init": ray_init, "timeline_json_file": None})
-    run_ppo(merged, task_runner_class=TaskRunner)
+    try:
+        run_ppo(merged, task_runner_class=TaskRunner)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
     return here / "checkpoints" / f"global_step_{config.rl.num_steps}" / "actor" / "huggingface"

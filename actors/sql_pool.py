@@ -7,6 +7,7 @@ of processor time each: clients connect to the actor's socket (`mtsql.sql.remote
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mtsql.errors import MachineError, UserError
+from mtsql.errors import DataError, MachineError, UserError
 from mtsql.sql.pool import LocalPool, PoolStats
 from mtsql.sql.registry import absolute
 from mtsql.sql.remote import QUEUE_S, PoolServer, RemoteExecutor
@@ -45,9 +46,9 @@ class SqlPool:
     async def worker_pids(self) -> list[int]:
         return (await self._started())[0].worker_pids
 
-    async def changed_databases(self) -> list[str]:
+    async def changed_databases(self, *, rehash: bool = True) -> dict[str, str]:
         """As `LocalPool.changed_databases`."""
-        return await (await self._started())[0].changed_databases()
+        return await (await self._started())[0].changed_databases(rehash=rehash)
 
     async def _started(self) -> tuple[LocalPool, str]:
         if self._start is None:  # not in __init__: it does not run in the actor's loop
@@ -142,6 +143,21 @@ def client_of(actor: Any, *, queue_s: float = QUEUE_S) -> RemoteExecutor:  # noq
             raise ConnectionError(type(error).__name__) from error  # its text holds host paths
 
     return RemoteExecutor(find, queue_s=queue_s)
+
+
+def require_unchanged(namespace: str) -> None:
+    """Ask the pools of all nodes; blocks for a moment, since no file is read that looks the same.
+
+    Raises DataError with the name of a database file that has changed since its first query.
+    """
+    actors: list[Any] = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            with suppress(ValueError):  # it joined after the pools were started
+                actors.append(ray.get_actor(actor_name(node["NodeID"]), namespace=namespace))
+    for changed in ray.get([actor.changed_databases.remote(rehash=False) for actor in actors]):
+        for path in changed.values():
+            raise DataError(f"{path}: changed while the run used it; bring the old file back")
 
 
 def _wait_for_name(name: str, namespace: str) -> None:

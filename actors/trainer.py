@@ -26,7 +26,7 @@ from verl.utils.dataset.rl_dataset import collate_fn
 from actors import advantage, plugin
 from actors.recorder import NAMESPACE, RECORDER, Recorder, StepFacts
 from actors.run_data import load_run_data
-from actors.sql_pool import start_sql_pools
+from actors.sql_pool import require_unchanged, start_sql_pools
 from mtsql.config import RunConfig
 from mtsql.curriculum import Curriculum
 
@@ -104,6 +104,7 @@ class CurriculumTrainer(PPOTrainerSync):
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:  # noqa: ANN401 - verl's KVBatchMeta
         self._step_started = time.monotonic()
         batch = super().step(metrics, timing_raw)
+        require_unchanged(NAMESPACE)  # before verl saves a checkpoint of what this step learned
         recorder = ray.get_actor(RECORDER, namespace=NAMESPACE)
         facts = cast(StepFacts, ray.get(recorder.flush.remote(self.global_steps)))
         self._sampler.curriculum.update(facts.successes)

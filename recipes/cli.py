@@ -116,22 +116,16 @@ def _write_now(line: str) -> None:
 
 
 def bench_sql(arguments: argparse.Namespace) -> int:
-    import json
-
-    from rich.console import Console
-    from rich.table import Table
-
     _require_stack()
-    from recipes.bench.sql import as_dict, measure
+    from recipes.bench.sql import run
 
-    figures = as_dict(measure(arguments.data, num_runs=arguments.runs, seconds=arguments.seconds))
-    if arguments.json:
-        print(json.dumps(figures))
-        return 0
-    table = Table("", "median", title=f"SQL pool, 32 callers, {arguments.runs} runs")
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:,.0f}" if value >= 100 else f"{value:g}")
-    Console().print(table)
+    run(
+        arguments.data,
+        num_runs=arguments.runs,
+        seconds=arguments.seconds,
+        peers=dict(arguments.peer),
+        as_json=arguments.json,
+    )
     return 0
 
 
@@ -274,6 +268,14 @@ def _add_bench(commands: Commands) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="prepared (default: embedded)")
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
     parser.add_argument("--seconds", type=_seconds, default=3.0, metavar="S", help="of each load")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        type=_peer,
+        metavar="NAME=CHECKOUT",
+        help="nemo_gym or skyrl, measured beside ours; repeatable",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
@@ -282,6 +284,13 @@ def _seconds(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
     return number
+
+
+def _peer(text: str) -> tuple[str, Path]:
+    name, _, checkout = text.partition("=")
+    if name not in ("nemo_gym", "skyrl") or not checkout:
+        raise argparse.ArgumentTypeError(f"{text} is not nemo_gym=FOLDER or skyrl=FOLDER")
+    return name, Path(checkout)
 
 
 def _positive(text: str) -> int:

@@ -191,21 +191,21 @@ def test_a_changed_file_stops_its_queries_until_it_is_back(
     async def body(pool: LocalPool) -> None:
         request = ask("SELECT count(*) FROM pet")
         assert (await pool.execute_many([request]))[0].rows == ((300,),)
-        assert await pool.changed_databases() == []
+        assert await pool.changed_databases() == {}
         with sqlite3.connect(database) as connection:
             connection.execute("DELETE FROM pet WHERE id < 100")
         connection.close()
         [changed] = await pool.execute_many([request])
         assert (changed.status, changed.kind) == ("infra_fault", ErrorKind.DATABASE_CHANGED)
         assert changed.message == "the file of database 'pets' has changed since its first query"
-        assert await pool.changed_databases() == ["pets"]
+        assert await pool.changed_databases() == {"pets": str(database)}
         database.write_bytes(before)
         assert (await pool.execute_many([request]))[0].rows == ((300,),)
-        assert await pool.changed_databases() == []
+        assert await pool.changed_databases() == {}
         database.unlink()
         [gone] = await pool.execute_many([request])
         assert (gone.status, gone.kind) == ("infra_fault", ErrorKind.DATABASE_UNREADABLE)
-        assert await pool.changed_databases() == ["pets"]
+        assert await pool.changed_databases() == {"pets": str(database)}
 
     play(database, body)
 
@@ -218,7 +218,8 @@ def test_a_change_that_keeps_time_and_size_is_found_by_hashing(database: Path) -
         data[-1] ^= 1
         database.write_bytes(data)
         os.utime(database, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-        assert await pool.changed_databases() == ["pets"]
+        assert await pool.changed_databases(rehash=False) == {}
+        assert await pool.changed_databases() == {"pets": str(database)}
 
     play(database, body)
 
@@ -386,6 +387,34 @@ def test_more_requests_than_slots(database: Path, monkeypatch: pytest.MonkeyPatc
             assert [result.rows for result in results] == [((k % 3, n),) for n in range(50)]
 
         await asyncio.gather(*(caller(k) for k in range(6)))
+        assert pool.stats().num_in_flight == 0
+
+    play(database, body)
+
+
+def test_runaways_do_not_take_the_places_of_others(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtsql.sql.pool.MAX_IN_FLIGHT", 4)
+
+    async def body(pool: LocalPool) -> None:
+        runaways = [
+            ask(f"{ENDLESS} -- {n}", timeout_s=1.0, max_vm_steps=NO_BUDGET) for n in range(4)
+        ]
+        busy = asyncio.create_task(pool.execute_many(runaways))
+        await asyncio.sleep(0.3)
+        [result] = await pool.execute_many([ask("SELECT 7")])
+        assert result.rows == ((7,),)
+        assert not busy.done()
+        # As many again fill the slow lane's places too: now the next one waits.
+        more = [
+            ask(f"{ENDLESS} -- more {n}", timeout_s=1.0, max_vm_steps=NO_BUDGET) for n in range(4)
+        ]
+        busier = asyncio.create_task(pool.execute_many(more))
+        await asyncio.sleep(0.1)
+        assert pool.stats().num_in_flight <= 8
+        for result in [*await busy, *await busier]:
+            assert result.kind == ErrorKind.TIMEOUT
         assert pool.stats().num_in_flight == 0
 
     play(database, body)

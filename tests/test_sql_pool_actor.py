@@ -14,7 +14,7 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from actors.sql_pool import client_of, sql_client, start_sql_pools  # noqa: E402
+from actors.sql_pool import client_of, require_unchanged, sql_client, start_sql_pools  # noqa: E402
 from mtsql.errors import DataError, MachineError  # noqa: E402
 from mtsql.sql.engine import ErrorKind  # noqa: E402
 from mtsql.sql.records import QueryLimits, QueryRequest  # noqa: E402
@@ -143,12 +143,15 @@ def test_integrity_names_the_changed_database(cluster: Cluster) -> None:
         await sql_client(NAMESPACE).execute_many([ask("SELECT count(*) FROM pet")])
 
     play(main)
-    assert ray.get(cluster.actor.changed_databases.remote()) == []
+    assert ray.get(cluster.actor.changed_databases.remote()) == {}
     before = cluster.database.read_bytes()
     cluster.database.write_bytes(before + b"\0")
-    assert ray.get(cluster.actor.changed_databases.remote()) == ["pets"]
+    assert ray.get(cluster.actor.changed_databases.remote()) == {"pets": str(cluster.database)}
+    with pytest.raises(DataError, match=r"pets\.sqlite: changed while the run used it"):
+        require_unchanged(NAMESPACE)
     cluster.database.write_bytes(before)
-    assert ray.get(cluster.actor.changed_databases.remote()) == []
+    require_unchanged(NAMESPACE)
+    assert ray.get(cluster.actor.changed_databases.remote()) == {}
     assert ray.get(cluster.actor.stats.remote()).num_in_flight == 0
 
 

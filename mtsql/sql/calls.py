@@ -58,6 +58,8 @@ class Job:
     identity: tuple[int, int]
     key: CacheKey
     waiters: list[tuple[Sink, int]] = field(default_factory=list[tuple[Sink, int]])
+    has_slot: bool = True
+    """It counts among those that may be in flight."""
     num_losses: int = 0
     """Workers that died while running it."""
 

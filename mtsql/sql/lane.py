@@ -207,12 +207,13 @@ class Lane:
         if self._is_closed:
             return
         self._run(worker.gone())
+        if worker.is_ready and not worker.is_killed:
+            self.num_lost += 1
         if worker.outstanding:
             head = worker.outstanding.popleft()
             if worker.is_killed:
                 self._on_overrun(head)
             else:
-                self.num_lost += 1
                 self._on_lost(head)
         delay_s = 0.0
         if not worker.is_ready:

@@ -49,17 +49,17 @@ class Database:
         if self.path is not None and not self.path.is_file():
             raise DataError(f"{self.path}: no such file; database {self.db_id!r} needs it")
 
-    async def look(self, now_s: float, *, at_once: bool = False) -> None:
+    async def look(self, now_s: float) -> None:
         """Bring `identity` and `fault` up to date; hashing happens off the loop's thread."""
         if self.path is None:
             return
         async with self._lock:
-            if now_s < self.look_at_s and not at_once:
+            if now_s < self.look_at_s:
                 return  # another caller has looked while this one waited
             try:
                 facts = self.path.stat()
                 identity = (facts.st_mtime_ns, facts.st_size)
-                if identity != self.identity or at_once:
+                if identity != self.identity:
                     digest = await asyncio.to_thread(_hash, self.path)
                     self.digest = self.digest or digest
                     self.identity = identity

@@ -2,11 +2,13 @@
 
 Clients are processes of their own, each with several callers that wait for one answer before they
 ask again. Queries are the gold SQL of the held-out dialogues, made distinct by a comment, so that
-neither the cache nor a running twin answers them. Figures are medians over the runs.
+neither the cache nor a running twin answers them. Peers run the same queries in the same clients,
+in turn with ours. Figures are medians over the runs.
 """
 
 import asyncio
 import itertools
+import json
 import logging
 import os
 import signal
@@ -14,26 +16,31 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import psutil
 import ray
+from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 
 from actors.sql_pool import sql_client, start_sql_pools
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
+from mtsql.errors import DataError
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryStatus
+from recipes.bench.sql_peers import PEERS
 
 NAMESPACE = "mtsql_bench"
 NUM_CLIENTS = 2
 CALLERS = 16
-"""Of each client: 32 callers in all."""
+"""Of each client."""
 LIMITS = QueryLimits(timeout_s=5.0)
 RUNAWAY_LIMITS = QueryLimits(timeout_s=1.0, max_vm_steps=1 << 60)
 RUNAWAY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+IDLE_S = 1.0
 
 Query = tuple[str, str]
 """(db_id, sql)"""
@@ -50,24 +57,14 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Medians over the runs."""
+class Resources:
+    """Of the pool's actor and all its processes."""
 
-    uncached_per_s: float
-    uncached_p50_ms: float
-    uncached_p99_ms: float
-    cached_per_s: float
-    runaway_per_s: float
-    """With 1 % runaway queries at a limit of 1 s."""
-    runaway_p99_ms: float
-    """Of the other 99 %."""
-    recovery_ms: float
-    """From the kill of a worker in mid-query to the next answer."""
-    extra_processes: int
-    """After the load, beyond those before it; a leak would show."""
-    extra_files: int
-    extra_mb: float
-    num_failed: int
+    num_processes: int
+    num_threads: int
+    num_files: int
+    resident_mb: float
+    cpu_s: float
 
 
 @ray.remote(num_cpus=0)
@@ -104,17 +101,52 @@ class Client:
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
         return Load(num_calls=next(numbers), num_failed=num_failed, latencies_s=latencies_s)
 
+    async def load_peer(
+        self,
+        peer: str,
+        checkout: Path,
+        databases: Mapping[str, Path],
+        queries: Sequence[Query],
+        seconds: float,
+    ) -> Load:
+        """The same callers and queries, through another project's executor in this process."""
+        execute = PEERS[peer](checkout)
+        numbers = itertools.count()
+        latencies_s: list[float] = []
+        give_up_s = time.monotonic() + seconds
 
-def measure(dataset_folder: Path | None, *, num_runs: int, seconds: float) -> Figures:
-    """Start a Ray of our own, load the pool, and take the figures.
+        async def caller() -> None:
+            while (now_s := time.monotonic()) < give_up_s:
+                number = next(numbers)
+                db_id, sql = queries[number % len(queries)]
+                await execute(databases[db_id], f"{sql} -- {number}")
+                latencies_s.append(time.monotonic() - now_s)
+
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+        return Load(num_calls=next(numbers), num_failed=0, latencies_s=latencies_s)
+
+
+def run(
+    dataset_folder: Path | None,
+    *,
+    num_runs: int,
+    seconds: float,
+    peers: Mapping[str, Path],
+    as_json: bool,
+) -> None:
+    """Start a Ray of our own, load the pool, and print the figures.
 
     Args:
         dataset_folder: a prepared dataset; None: the embedded one, made anew.
         seconds: of each load in each run.
+        peers: checkouts by the names in `PEERS`.
 
     Raises:
-        DataError: the folder holds no dataset.
+        ConfigError: a peer cannot be loaded.
+        DataError: the folder holds no dataset, or one without held-out dialogues.
     """
+    for peer, checkout in peers.items():
+        PEERS[peer](checkout)
     with tempfile.TemporaryDirectory() as scratch:
         folder = dataset_folder
         if folder is None:
@@ -127,6 +159,8 @@ def measure(dataset_folder: Path | None, *, num_runs: int, seconds: float) -> Fi
             for dialogue in dataset.splits.get(split, ())
             for turn in dialogue.turns
         ]
+        if not queries:
+            raise DataError(f"{folder}: no dialogues in test or valid to take queries from")
         ray.init(
             address="local",
             include_dashboard=False,
@@ -134,18 +168,37 @@ def measure(dataset_folder: Path | None, *, num_runs: int, seconds: float) -> Fi
             logging_level=logging.ERROR,
         )
         try:
-            return _measure(dataset.databases, queries, num_runs, seconds)
+            figures = measure(dataset.databases, queries, num_runs, seconds, peers)
         finally:
             ray.shutdown()
+    if as_json:
+        print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
+        return
+    callers = NUM_CLIENTS * CALLERS
+    table = Table("", "median", title=f"SQL pool, {callers} callers, {num_runs} runs")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
+    Console().print(table)
 
 
-def _measure(
-    databases: Mapping[str, Path], queries: Sequence[Query], num_runs: int, seconds: float
-) -> Figures:
+def measure(
+    databases: Mapping[str, Path],
+    queries: Sequence[Query],
+    num_runs: int,
+    seconds: float,
+    peers: Mapping[str, Path],
+) -> dict[str, float]:
+    """Medians over the runs, by name.
+
+    runaway: with 1 % runaway queries at a limit of 1 s; its tail is that of the other 99 %.
+    recovery: from the kill of all workers, one of them in mid-query, to the next answer.
+    extra: after the load, beyond what there was before it; a leak would show.
+    """
     [actor] = start_sql_pools(databases, namespace=NAMESPACE)
     clients = [Client.remote() for _ in range(NUM_CLIENTS)]
     owner = cast(int, ray.get(actor.__ray_call__.remote(lambda _: os.getpid())))
-    loads: dict[str, list[list[Load]]] = {"uncached": [], "cached": [], "runaway": []}
+    names = ("uncached", "cached", "runaway", *peers)
+    loads: dict[str, list[list[Load]]] = {name: [] for name in names}
     recoveries_s: list[float] = []
 
     def load(run: str, *, runaways: bool = False) -> list[Load]:
@@ -154,34 +207,42 @@ def _measure(
     load("warm-up")
     load("")
     before = _resources(owner)
-    for run in track(range(num_runs), description="SQL pool", transient=True):
+    console = Console(stderr=True)
+    for run in track(range(num_runs), "SQL pool", console=console, transient=True):
         loads["uncached"].append(load(f"{run}"))
+        for peer, checkout in peers.items():
+            calls = [
+                one.load_peer.remote(peer, checkout, databases, queries, seconds) for one in clients
+            ]
+            loads[peer].append(ray.get(calls))
         loads["cached"].append(load(""))
         loads["runaway"].append(load(f"r{run}", runaways=True))
         recoveries_s.append(_recovery_s(actor, queries[0][0], run))
-    time.sleep(1)
+    time.sleep(IDLE_S)
     after = _resources(owner)
-    tails = {
-        name: [_percentiles_ms([s for one in run for s in one.latencies_s]) for run in runs]
-        for name, runs in loads.items()
+    time.sleep(IDLE_S)
+    idle = _resources(owner)
+
+    figures: dict[str, float] = {}
+    for name, runs in loads.items():
+        rates = [sum(one.num_calls for one in run) / seconds for run in runs]
+        tails = [_percentiles_ms([s for one in run for s in one.latencies_s]) for run in runs]
+        figures[f"{name}_per_s"] = statistics.median(rates)
+        figures[f"{name}_p50_ms"] = statistics.median(p50 for p50, _ in tails)
+        figures[f"{name}_p99_ms"] = statistics.median(p99 for _, p99 in tails)
+    for peer in peers:
+        figures[f"times_{peer}"] = figures["uncached_per_s"] / figures[f"{peer}_per_s"]
+    ours = [one for name in names[:3] for run in loads[name] for one in run]
+    return figures | {
+        "recovery_ms": 1000 * statistics.median(recoveries_s),
+        "num_calls": sum(one.num_calls for one in ours),
+        "num_failed": sum(one.num_failed for one in ours),
+        "extra_processes": after.num_processes - before.num_processes,
+        "extra_threads": after.num_threads - before.num_threads,
+        "extra_files": after.num_files - before.num_files,
+        "extra_mb": after.resident_mb - before.resident_mb,
+        "idle_cpu_percent": 100 * (idle.cpu_s - after.cpu_s) / IDLE_S,
     }
-
-    def rate(name: str) -> float:
-        return statistics.median(sum(one.num_calls for one in run) / seconds for run in loads[name])
-
-    return Figures(
-        uncached_per_s=rate("uncached"),
-        uncached_p50_ms=statistics.median(p50 for p50, _ in tails["uncached"]),
-        uncached_p99_ms=statistics.median(p99 for _, p99 in tails["uncached"]),
-        cached_per_s=rate("cached"),
-        runaway_per_s=rate("runaway"),
-        runaway_p99_ms=statistics.median(p99 for _, p99 in tails["runaway"]),
-        recovery_ms=1000 * statistics.median(recoveries_s),
-        extra_processes=after[0] - before[0],
-        extra_files=after[1] - before[1],
-        extra_mb=after[2] - before[2],
-        num_failed=sum(one.num_failed for runs in loads.values() for run in runs for one in run),
-    )
 
 
 def _percentiles_ms(latencies_s: Sequence[float]) -> tuple[float, float]:
@@ -205,18 +266,19 @@ def _recovery_s(actor: Any, db_id: str, run: int) -> float:  # noqa: ANN401 - Ra
         )
         recovery_s = time.monotonic() - killed_s
         await under_way
+        client.close()
         return recovery_s
 
     return asyncio.run(main())
 
 
-def _resources(owner: int) -> tuple[int, int, float]:
-    """(child processes, open files of the actor, MB resident in the actor and its workers)."""
+def _resources(owner: int) -> Resources:
     process = psutil.Process(owner)
-    children = process.children(recursive=True)
-    resident = sum(one.memory_info().rss for one in (process, *children))
-    return len(children), process.num_fds(), resident / 1e6
-
-
-def as_dict(figures: Figures) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in asdict(figures).items()}
+    processes = [process, *process.children(recursive=True)]
+    return Resources(
+        num_processes=len(processes),
+        num_threads=sum(one.num_threads() for one in processes),
+        num_files=sum(one.num_fds() for one in processes),
+        resident_mb=sum(one.memory_info().rss for one in processes) / 1e6,
+        cpu_s=sum(sum(one.cpu_times()[:2]) for one in processes),
+    )
