@@ -85,7 +85,9 @@ def test_ten_thousand_mixed_queries_leave_nothing(
             assert pool.stats().num_killed == 0
             assert pool.stats().num_lost == 10
             now = resources(own)
-            assert now[:3] == warm[:3]
+            assert now[:2] == warm[:2]
+            # Each of the four workers holds the database open, or none has asked it yet.
+            assert abs(now[2] - warm[2]) <= 4
             assert now[3] - warm[3] < MAX_GROWTH_BYTES
             used_s = cpu_s(own)
             await asyncio.sleep(1.0)

@@ -35,7 +35,7 @@ QUICK_WINDOW = 8
 SLOW_WINDOW = 1
 MAX_IN_FLIGHT = 512
 """Distinct queries queued or running in each lane; further callers wait, so that memory stays
-bounded. A query that goes slow makes room in the quick lane, or long ones would keep out all others.
+bounded. A query that goes slow makes room in the quick lane: long ones must not keep out others.
 """
 MAX_LOSSES = 2
 """Workers that may die under one query before it is given up."""
