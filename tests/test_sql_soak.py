@@ -12,6 +12,7 @@ import psutil
 import pytest
 from hand_made import facts
 
+from mtsql.sql.engine import ErrorKind
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest
 
@@ -69,7 +70,9 @@ def test_ten_thousand_mixed_queries_leave_nothing(
                     sql, status, rows = query(number)
                     request = QueryRequest(db_id="pets", sql=sql, limits=LIMITS)
                     [result] = await pool.execute_many([request])
-                    assert (result.status, result.rows) == (status, rows), (sql, result)
+                    # A runaway may meet two of the ten kills: then it is nobody's verdict.
+                    if status != "interrupted" or result.kind != ErrorKind.WORKER_LOST:
+                        assert (result.status, result.rows) == (status, rows), (sql, result)
                     if number % 1000 == 999:
                         os.kill(pool.worker_pids[number // 1000 % 4], signal.SIGKILL)
 
