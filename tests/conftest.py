@@ -1,10 +1,15 @@
 """Fixtures and settings that every test file shares."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer
 
 # No deadline: on a busy machine one example may be slow. No database: nothing is left in the tree.
 settings.register_profile("mtsql", deadline=None, database=None)
@@ -21,3 +26,17 @@ def shared_data() -> Path:
     if not (folder / "sparc" / "dev.json").is_file():
         pytest.skip(f"needs the SParC release in {folder}; MTSQL_SHARED_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[PostgresServer]":
+    """A real server: `reader_url` for an engine or a pool, `admin(sql)` to prepare its tables."""
+    pytest.importorskip("psycopg")
+    from postgres_server import PostgresServer, find_programs  # noqa: PLC0415 - it needs psycopg
+
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("needs the programs of a PostgreSQL server: initdb on PATH, or pg_config")
+    server = PostgresServer(programs)
+    yield server
+    server.close()

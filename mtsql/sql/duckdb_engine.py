@@ -8,8 +8,6 @@ a slow query depends on the machine's load; and an operator that does not look a
 which the engine runs in a process that `mtsql.sql.pool` limits and kills.
 """
 
-import datetime
-import decimal
 import re
 import threading
 import time
@@ -17,10 +15,11 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
 
-from mtsql.sql.engine import ErrorKind, collect, failed, refuse_text
+from mtsql.sql.engine import UNCOUNTED, ErrorKind, collect, failed, plain_cell, refuse_text
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
 FETCH_ROWS = 64
@@ -59,6 +58,8 @@ ERROR_PATTERNS: tuple[tuple[type[duckdb.Error], re.Pattern[str], ErrorKind], ...
 
 class DuckdbEngine:
     """A warm read-only connection; `execute` turns every outcome into a `QueryResult`."""
+
+    NOT_ENFORCED: ClassVar[tuple[str, ...]] = (UNCOUNTED,)
 
     def __init__(self, path: Path, *, memory_bytes: int) -> None:
         """Raises OSError when the file cannot be opened as a database.
@@ -161,7 +162,7 @@ def _is_unreadable(error: Exception) -> bool:
 def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Cell, ...]]:
     while batch := cursor.fetchmany(FETCH_ROWS):
         for values in batch:
-            yield tuple(map(_cell, values))
+            yield tuple(map(plain_cell, values))
 
 
 def _refuse_statements(sql: str, statements: list[duckdb.Statement]) -> QueryResult | None:
@@ -195,16 +196,3 @@ def _forbidden_name(sql: str) -> str | None:
         if FORBIDDEN_CALLS.fullmatch(name) and data[end : end + 1] == b"(":
             return name
     return None
-
-
-def _cell(value: object) -> Cell:
-    """Numbers stay numbers; dates, lists and the like become the text that DuckDB would show."""
-    match value:
-        case None | int() | float() | str() | bytes():
-            return int(value) if isinstance(value, bool) else value
-        case decimal.Decimal():
-            return float(value)
-        case datetime.datetime():
-            return value.isoformat(sep=" ")
-        case _:
-            return str(value)

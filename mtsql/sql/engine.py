@@ -4,10 +4,12 @@ One file per engine; `mtsql.sql.worker` picks the engine for a database and know
 it.
 """
 
+import datetime
+import decimal
 import time
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
@@ -45,8 +47,19 @@ class ErrorKind(StrEnum):
     POOL_UNREACHABLE = "pool_unreachable"
 
 
+UNCOUNTED = "work units (max_vm_steps): a verdict on a slow query depends on the machine's load"
+"""For `Engine.NOT_ENFORCED`: only SQLite counts its work."""
+
+
+class CannotOpenError(OSError):
+    """A database cannot be opened; the text may be shown, for it names no host, user or path."""
+
+
 class Engine(Protocol):
     """One warm read-only connection to one database; used by one thread at a time."""
+
+    NOT_ENFORCED: ClassVar[tuple[str, ...]]
+    """Limits that this database cannot keep by itself; the pool's processes bound some of them."""
 
     def execute(self, sql: str, limits: QueryLimits) -> QueryResult:
         """Run one statement; whatever it does is a result, never an exception."""
@@ -109,6 +122,23 @@ def collect(
 def _capped(message: str, started_s: float) -> QueryResult:
     elapsed_s = time.monotonic() - started_s
     return failed(QueryStatus.CAPPED, ErrorKind.ROWS_BYTES, message, elapsed_s=elapsed_s)
+
+
+def plain_cell(value: object) -> Cell:
+    """Numbers stay numbers; dates, lists and the like become the text a database would show."""
+    match value:
+        case None | int() | float() | str() | bytes():
+            return int(value) if isinstance(value, bool) else value
+        case decimal.Decimal():
+            return float(value)
+        case datetime.datetime():
+            return value.isoformat(sep=" ")
+        case bytearray():
+            return bytes(value)
+        case memoryview():
+            return value.tobytes()
+        case _:
+            return str(value)
 
 
 def row_bytes(row: tuple[Cell, ...]) -> int:

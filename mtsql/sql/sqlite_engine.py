@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 from mtsql.sql.engine import ErrorKind, collect, failed, refuse_text
@@ -102,6 +103,8 @@ class SqliteEngine:
     The file must not change while the engine is open (immutable=1 skips locks and change checks):
     whoever owns the engine opens a new one when size or mtime differ.
     """
+
+    NOT_ENFORCED: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, path: Path) -> None:
         """Raises sqlite3.Error when the file cannot be opened as a database."""

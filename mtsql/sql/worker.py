@@ -16,13 +16,12 @@ import sqlite3
 from collections import OrderedDict
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 from mtsql.sql.cache import is_repeatable
-from mtsql.sql.engine import Engine, ErrorKind
+from mtsql.sql.engine import CannotOpenError, Engine, ErrorKind
+from mtsql.sql.engines import open_engine
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
 from mtsql.sql.registry import Identity
-from mtsql.sql.sqlite_engine import SqliteEngine
 from mtsql.sql.wire import FrameReader, encode, frame, limits_from
 
 MAX_OPEN_DATABASES = 64
@@ -50,27 +49,11 @@ class EngineShelf:
             return known[1]
         if known is not None:
             self._engines.pop(db_id)[1].close()
-        engine = open_engine(Path(self._addresses[db_id]), memory_bytes=self._memory_bytes)
+        engine = open_engine(self._addresses[db_id], memory_bytes=self._memory_bytes)
         self._engines[db_id] = (identity, engine)
         if len(self._engines) > MAX_OPEN_DATABASES:
             self._engines.popitem(last=False)[1][1].close()
         return engine
-
-
-def open_engine(path: Path, *, memory_bytes: int) -> Engine:
-    """The one place that knows which engine reads which file.
-
-    Args:
-        memory_bytes: for the engine's data. SQLite's heap has one limit for the whole process.
-
-    Raises:
-        sqlite3.Error, OSError: the file cannot be opened as a database.
-    """
-    if path.suffix == ".duckdb":
-        from mtsql.sql.duckdb_engine import DuckdbEngine  # noqa: PLC0415 - a slow import, seldom needed
-
-        return DuckdbEngine(path, memory_bytes=memory_bytes)
-    return SqliteEngine(path)
 
 
 def run_job(
@@ -85,11 +68,12 @@ def run_job(
     granted = grant(limits, lane)
     try:
         result = shelf.get(db_id, identity).execute(sql, granted)
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError) as error:
+        reason = f": {error}" if isinstance(error, CannotOpenError) else ""
         return QueryResult(
             status=QueryStatus.INFRA_FAULT,
             kind=ErrorKind.DATABASE_UNREADABLE,
-            message=f"database {db_id!r} cannot be opened",
+            message=f"database {db_id!r} cannot be opened{reason}",
         )
     if result.kind == ErrorKind.STEPS and granted.max_vm_steps < limits.max_vm_steps:
         return None
