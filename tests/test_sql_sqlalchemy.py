@@ -154,7 +154,7 @@ def test_the_clock_is_looked_at_between_rows(engine: SqlalchemyEngine) -> None:
     assert time.monotonic() - started_s < 2
 
 
-def test_a_transaction_that_writes_is_rolled_back(database: Path) -> None:
+def test_what_slips_through_is_rolled_back_and_a_result(database: Path) -> None:
     class Careless(SqlalchemyEngine):
         def _refuse(self, sql: str) -> None:
             """As if a text had been read in another way than the database reads it."""
@@ -163,6 +163,8 @@ def test_a_transaction_that_writes_is_rolled_back(database: Path) -> None:
     engine = Careless(f"sqlite+pysqlite:///{database}")
     assert engine.execute("DELETE FROM shop", LIMITS).kind == ErrorKind.WRITE
     engine.execute("DELETE FROM shop RETURNING id", LIMITS)
+    assert engine.execute("SELECT 1; DELETE FROM shop", LIMITS).status is QueryStatus.ERROR
+    assert engine.execute("SELECT count(*) FROM shop", LIMITS).rows == ((3,),)
     engine.close()
     assert facts(database) == before
 

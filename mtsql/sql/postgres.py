@@ -5,8 +5,9 @@ that the server's own grammar refuses the rest, also behind a CTE), several stat
 row locks and writes inside functions (a read-only transaction, rolled back), the server's files,
 programs, settings, locks and other sessions (by the role's rights and by name), SQL inside strings,
 runaway queries, too many rows, cells or bytes, sorting into endless files, lost connections, hosts,
-users and paths in messages. Not covered: see `NOT_ENFORCED`; and what the owner's own objects do
-when they are read: views, foreign tables, operators, casts and functions declared stable.
+users and paths in messages. Not covered: see `NOT_ENFORCED`; what the owner's own objects do when
+they are read (views, foreign tables, operators, casts, types, functions declared stable or
+immutable); and functions made while an engine is open.
 
 The role is made once by an administrator; `READER_ROLE_SQL` does it, and an engine does not open
 as a role that could do more harm. Each engine holds one connection to the server.
@@ -238,6 +239,8 @@ class PostgresEngine(SqlalchemyEngine):
         self, error: Exception, sql: str, limits: QueryLimits, elapsed_s: float
     ) -> QueryResult:
         original: psycopg.Error | None = getattr(error, "orig", None)
+        if isinstance(error, psycopg.Error):  # SQLAlchemy wraps those of most calls, not of all
+            original = error
         fail = partial(failed, elapsed_s=elapsed_s)
         if original is not None and not original.sqlstate and _is_too_large(original):
             return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")

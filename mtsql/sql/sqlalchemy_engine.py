@@ -106,15 +106,30 @@ class SqlalchemyEngine:
         """Raises CannotOpenError."""
         self._connection: sqlalchemy.Connection | None = None
         try:
-            self._engine = self._create(sqlalchemy.make_url(url))
+            parts = sqlalchemy.make_url(url)
+            self._secrets = (parts.username, parts.password, parts.host, parts.database)
+            self._engine = self._create(parts)
+            driver = self._engine.dialect.loaded_dbapi
         except (exc.SQLAlchemyError, ImportError, ValueError) as error:
             what = "has no driver here" if isinstance(error, ImportError) else "is not usable"
             raise CannotOpenError(f"the database URL {what}") from None
+        # Most come wrapped, as an SQLAlchemyError; ValueError and TypeError are what drivers raise
+        # for a text they cannot send.
+        self._errors: tuple[type[Exception], ...] = (
+            exc.SQLAlchemyError,
+            driver.Error,
+            getattr(driver, "Warning", driver.Error),
+            OutOfTimeError,
+            MemoryError,
+            OSError,
+            ValueError,
+            TypeError,
+        )
         self._connection = self._open()
 
     def close(self) -> None:
         if self._connection is not None:
-            with suppress(exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error):
+            with suppress(*self._errors):
                 self._connection.close()
             self._connection = None
 
@@ -151,7 +166,7 @@ class SqlalchemyEngine:
                 description: Any = cursor.cursor.description if cursor.cursor else ()
                 columns = tuple(str(column[0]) for column in description)
                 return collect(columns, self._rows(cursor, limits, started_s), limits, started_s)
-        except (exc.SQLAlchemyError, OutOfTimeError, UnicodeError, MemoryError, OSError) as error:
+        except self._errors as error:
             if not isinstance(error, (OutOfTimeError, exc.DBAPIError)) or self._is_lost(error):
                 self.close()  # whatever state the driver is in, the next query starts afresh
             return self._explain(error, sql, limits, time.monotonic() - started_s)
@@ -170,7 +185,7 @@ class SqlalchemyEngine:
         if self._connection is not None:
             try:
                 self._connection.rollback()
-            except (exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error):
+            except self._errors:
                 self.close()
 
     def _is_lost(self, error: Exception) -> bool:
@@ -179,7 +194,6 @@ class SqlalchemyEngine:
     # What follows differs between databases.
 
     def _create(self, url: sqlalchemy.URL) -> sqlalchemy.Engine:
-        self._secrets = [url.username, url.password, url.host, url.database]
         return sqlalchemy.create_engine(
             url, poolclass=sqlalchemy.NullPool, pool_logging_name=LOGGER_NAME
         )
@@ -248,5 +262,5 @@ class SqlalchemyEngine:
         message = re.sub(r"'[^']*'@'[^']*'", "the user", message)
         for secret in self._secrets:
             if secret:
-                message = message.replace(secret, "")
+                message = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "", message)
         return message or "the database rejected the statement"
