@@ -79,7 +79,11 @@ def test_a_query_gives_columns_and_rows(engine: SqlalchemyEngine) -> None:
     ],
 )
 def test_all_but_reading_is_refused(
-    sql: str, engine: SqlalchemyEngine, database: Path, monkeypatch: pytest.MonkeyPatch
+    sql: str,
+    engine: SqlalchemyEngine,
+    database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(database.parent)
     before = facts(database)
@@ -88,6 +92,7 @@ def test_all_but_reading_is_refused(
     assert result.kind in (ErrorKind.WRITE, ErrorKind.SYNTAX), result
     assert facts(database) == before
     assert engine.execute("SELECT count(*) FROM shop", LIMITS).rows == ((3,),)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

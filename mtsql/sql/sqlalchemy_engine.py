@@ -40,6 +40,7 @@ RETRY_WITHIN_S = 0.5
 LOGGER_NAME = "mtsql"
 logging.getLogger(f"sqlalchemy.pool.impl.NullPool.{LOGGER_NAME}").disabled = True
 """SQLAlchemy logs there what it cannot close on a lost connection; we report that as a result."""
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it would log each statement that we refuse
 
 SQLGLOT_DIALECTS = {
     "awsathena": "athena",
