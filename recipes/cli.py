@@ -96,16 +96,18 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def sql(arguments: argparse.Namespace) -> int:
     from mtsql.sql.records import QueryLimits
-    from recipes.sql import answer_lines, databases_of, print_answer
+    from recipes.sql import answer_lines, databases_of, print_answer, warn
 
     databases = databases_of(arguments.db, arguments.db_root)
     limits = QueryLimits(timeout_s=arguments.timeout_s, max_rows=arguments.max_rows)
     if not arguments.jsonl:
         if arguments.db is None or arguments.query is None:
             raise ConfigError("give --db FILE_OR_URL and a query, or --jsonl to read requests")
+        warn(databases)
         return 0 if print_answer(databases, arguments.query, limits) else 1
     if arguments.query is not None:
         raise ConfigError("--jsonl reads its queries from standard input; give no other")
+    warn(databases)
     answer_lines(databases, sys.stdin.fileno(), limits, _write_now)
     return 0
 

@@ -16,9 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtsql.errors import ConfigError, DataError, UserError
+from mtsql.sql.engine import CannotOpenError
+from mtsql.sql.engines import URL, file_of, not_enforced
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import Cell, QueryLimits, QueryRequest, QueryResult, QueryStatus
-from mtsql.sql.registry import is_url
 
 SUFFIXES = (".sqlite", ".db", ".duckdb")
 MAX_AHEAD = 256
@@ -33,7 +34,7 @@ def databases_of(db: str | None, db_root: Path | None) -> dict[str, str | Path]:
         DataError: a file or folder is missing.
     """
     found: dict[str, str | Path] = {}
-    if db is not None and is_url(db):
+    if db is not None and URL.fullmatch(db):
         found[_name_in(db)] = db
     elif db is not None:
         if not Path(db).is_file():
@@ -63,14 +64,26 @@ def _name_in(url: str) -> str:
 
     try:
         parsed = make_url(url)
-        parsed.get_dialect().import_dbapi()
+        is_ours = file_of(url) is not None or parsed.get_backend_name() == "postgresql"
+        if not is_ours:  # those need no driver of SQLAlchemy's choice
+            parsed.get_dialect().import_dbapi()
+        not_enforced(url)
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise ConfigError(
             "--db: not a SQLAlchemy URL; write it as postgresql+psycopg://USER:PASSWORD@HOST/DB"
         ) from None
+    except CannotOpenError as error:
+        raise ConfigError(f"--db: {error}") from None
     except ImportError as error:
         raise ConfigError(f"--db: its driver {error.name!r} is not installed") from None
-    return parsed.database or "db"
+    return Path(parsed.database or "db").stem
+
+
+def warn(databases: Mapping[str, str | Path]) -> None:
+    """Say on stderr what the databases cannot promise, once for each kind."""
+    for lacking in dict.fromkeys(not_enforced(address) for address in databases.values()):
+        if lacking:
+            print(f"not enforced here: {'; '.join(lacking)}", file=sys.stderr)
 
 
 def print_answer(databases: Mapping[str, str | Path], sql: str, limits: QueryLimits) -> bool:

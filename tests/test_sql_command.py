@@ -6,11 +6,15 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
 
 from recipes.cli import main
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer
 
 RUNAWAY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
@@ -46,6 +50,33 @@ def test_what_an_agent_may_not_do_is_said(root: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "refused (write): only reading is allowed, not DELETE\n"
     assert main(["sql", "--db", pets(root), RUNAWAY, "--timeout-s", "0.1"]) == 1
     assert capsys.readouterr().err.startswith("interrupted (timeout): ")
+
+
+def test_a_file_may_be_named_by_its_url(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shops = root / "shops" / "shops.duckdb"
+    assert main(["sql", "--db", f"duckdb:///{shops}", "SELECT id FROM shop"]) == 0
+    told = capsys.readouterr()
+    assert "1 rows; " in told.out
+    assert told.err.startswith("not enforced here: max_vm_steps")
+    assert main(["sql", "--db", f"sqlite:///{pets(root)}", "SELECT 1"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.postgres
+def test_a_server_is_read_like_a_file(
+    postgres: "PostgresServer", capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgres.reader_url
+    assert main(["sql", "--db", url, "SELECT id, name FROM pet WHERE weight > 4"]) == 0
+    told = capsys.readouterr()
+    assert [line.split() for line in told.out.splitlines() if "Ada" in line] == [["1", "Ada"]]
+    assert "memory of the server" in told.err
+    assert main(["sql", "--db", url, "DELETE FROM pet"]) == 1
+    assert "refused (write)" in capsys.readouterr().err
+    assert main(["sql", "--db", postgres.admin_url, "SELECT 1"]) == 1
+    err = capsys.readouterr().err
+    assert "a superuser" in err
+    assert "READER_ROLE_SQL" in err
 
 
 def test_lines_are_answered_in_order(root: Path) -> None:
@@ -132,7 +163,6 @@ def test_requests_come_from_a_file_too(root: Path) -> None:
     [
         (["--db", "nosuch.sqlite", "SELECT 1"], "--db nosuch.sqlite: no such file"),
         (["--db-root", "nosuch", "--jsonl"], "--db-root nosuch: no such folder"),
-        (["--db", "://pets", "SELECT 1"], "--db: not a SQLAlchemy URL"),
         (["--db", "nosuch://host/db", "SELECT 1"], "--db: not a SQLAlchemy URL"),
         (["--db", "mysql+nosuch://host/db", "SELECT 1"], "--db: not a SQLAlchemy URL"),
         (["--db", "oracle://host/db", "SELECT 1"], "--db: its driver 'oracledb' is not installed"),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -22,6 +23,9 @@ from mtsql.sql.engine import ErrorKind
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
 from mtsql.sql.wire import FrameReader, frame, limits_row
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 BOMB = "SELECT instr(hex(zeroblob(3000000)), hex(zeroblob(1500000)) || '1')"
@@ -222,6 +226,31 @@ def test_a_change_that_keeps_time_and_size_is_found_by_hashing(database: Path) -
         assert await pool.changed_databases() == {"pets": str(database)}
 
     play(database, body)
+
+
+@pytest.mark.postgres
+def test_the_pool_reads_a_server_and_outlives_its_restart(postgres: "PostgresServer") -> None:
+    def on_shop(sql: str, **limits: float) -> QueryRequest:
+        return QueryRequest(db_id="shop", sql=sql, limits=replace(QueryLimits(), **limits))
+
+    async def main() -> None:
+        async with LocalPool({"shop": postgres.reader_url}) as pool:
+            reads = [on_shop(f"SELECT id + {n} FROM pet WHERE name = 'Ada'") for n in range(50)]
+            results = await pool.execute_many(reads)
+            assert [result.rows for result in results] == [((1 + n,),) for n in range(50)]
+            endless = on_shop(ENDLESS, timeout_s=0.3)
+            slow = asyncio.create_task(pool.execute_many([endless]))
+            await asyncio.sleep(0.1)
+            [quick] = await pool.execute_many([on_shop("SELECT 7")])
+            assert (quick.rows, slow.done()) == (((7,),), False)
+            [stopped] = await slow
+            assert (stopped.status, stopped.kind) == ("interrupted", ErrorKind.TIMEOUT)
+            postgres.restart()
+            again = await pool.execute_many([on_shop(f"SELECT {n}") for n in range(8)])
+            assert [result.rows for result in again] == [((n,),) for n in range(8)]
+            assert await pool.changed_databases() == {}
+
+    asyncio.run(main())
 
 
 def test_runaways_do_not_hold_up_short_queries(database: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mtsql.errors import DataError
 from mtsql.sql.engine import ErrorKind, failed
+from mtsql.sql.engines import URL, file_of
 from mtsql.sql.records import QueryResult, QueryStatus
 
 LOOK_EVERY_S = 1.0
@@ -15,17 +16,14 @@ Identity = tuple[int, int]
 """(mtime in ns, size in bytes) of a database file: what makes us look closer."""
 
 
-def is_url(address: str | Path) -> bool:
-    return "://" in str(address)
-
-
 def absolute(address: str | Path) -> str:
-    """The same database for a process in another folder."""
-    return str(address) if is_url(address) else str(Path(address).absolute())
+    """The same database for a process in another folder; a URL stays as it is."""
+    is_url = URL.fullmatch(str(address)) is not None
+    return str(address) if is_url else str(Path(address).absolute())
 
 
 class Database:
-    """One entry: a file, or a server's URL, of which only the server knows what it holds.
+    """One entry: a file, or a server, of which nobody here can tell whether it is still the same.
 
     A file that changes makes every query on it a fault, until its old content is back: results
     before and after would not be about the same data.
@@ -34,7 +32,7 @@ class Database:
     def __init__(self, db_id: str, address: str | Path) -> None:
         self.db_id = db_id
         self.address = absolute(address)
-        self.path = None if is_url(address) else Path(self.address)
+        self.path = file_of(self.address)
         self.digest = "" if self.path else sha256(self.address.encode()).hexdigest()
         """Hash of the content when it was first used; "" before."""
         self.identity: Identity = (0, 0)
