@@ -29,13 +29,21 @@ FORBIDDEN_NAMES = re.compile(
     r"duckdb_(databases|settings|secrets|extensions|logs\w*|temporary_files|external_file_cache)"
     r"|pg_settings|which_secret"
     r"|pragma_(database_list|database_size|storage_info|platform|user_agent)|write_log"
-    r"|json_execute_serialized_sql|from_substrait\w*"
+    r"|json_execute_serialized_sql|from_substrait\w*|truncate_duckdb_logs|\w+_external_resource\w*"
 )
 """Views and functions that tell about the host, write somewhere, or run SQL from a string."""
 FORBIDDEN_CALLS = re.compile(
     r"query|query_table|current_setting|getvariable|glob|(read|sniff|parquet)_\w+"
+    r"|setseed|(force_)?checkpoint|(en|dis)able_(logging|profiling)"
 )
 """The same, with names that a column may well have; DuckDB lets them read the open file itself."""
+SHOWABLE = ("all", "databases", "schemas", "tables")
+"""What may follow SHOW: any other name may be that of a setting, and some settings hold paths."""
+NAME = re.compile(r"\w+", re.ASCII)
+ODD_SPACE = re.compile(
+    r"[\v\x1c-\x1f\x85\xa0\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
+)
+"""DuckDB's parser takes many of these for spaces, its tokenizer takes them for letters."""
 
 ERROR_PATTERNS: tuple[tuple[type[duckdb.Error], re.Pattern[str], ErrorKind], ...] = (
     (duckdb.ParserException, re.compile(""), ErrorKind.SYNTAX),
@@ -104,14 +112,14 @@ class DuckdbEngine:
             sql.encode()  # DuckDB's own complaint about lone surrogates is a TypeError
             connection = self._connection = self._connection or self._open()
             statements = connection.extract_statements(sql)
-            refusal = _refuse_statements(sql, statements)
+            refusal = _refuse_statements(sql, statements, own_name=self._path.name)
             if refusal is not None:
                 return refusal
             with _interrupted_after(connection, limits.timeout_s):
                 cursor = connection.execute(statements[0])
                 columns = tuple(str(column[0]) for column in cursor.description or ())
                 return collect(columns, _rows(cursor), limits, started_s)
-        except (duckdb.Error, UnicodeError, MemoryError, OSError) as error:
+        except (duckdb.Error, UnicodeError, MemoryError, OSError, RuntimeError) as error:
             if _is_unreadable(error):
                 self.close()  # a fatal error spoils the connection: the next query opens a new one
             return self._explain(error, limits, time.monotonic() - started_s)
@@ -124,7 +132,8 @@ class DuckdbEngine:
         if isinstance(error, duckdb.InterruptException):
             message = f"stopped after {limits.timeout_s:g} seconds"
             return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, message)
-        if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)):
+        # Python's RuntimeError: no memory for the timer's thread.
+        if isinstance(error, (duckdb.OutOfMemoryException, MemoryError, RuntimeError)):
             return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
         if isinstance(error, UnicodeError):
             return fail(QueryStatus.ERROR, ErrorKind.SYNTAX, "the text is not valid Unicode")
@@ -133,6 +142,9 @@ class DuckdbEngine:
         if _is_unreadable(error):
             message = "the database cannot be read"
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
+        if "Python exception" in message:
+            message = "a value of this type cannot be read"
+            return fail(QueryStatus.ERROR, ErrorKind.OTHER, message)
         if "Values were not provided" in message:
             return fail(QueryStatus.ERROR, ErrorKind.OTHER, "parameters (?, :name) have no values")
         for kind_of_error, pattern, kind in ERROR_PATTERNS:
@@ -165,7 +177,9 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Cell, ...]]:
             yield tuple(map(plain_cell, values))
 
 
-def _refuse_statements(sql: str, statements: list[duckdb.Statement]) -> QueryResult | None:
+def _refuse_statements(
+    sql: str, statements: list[duckdb.Statement], *, own_name: str
+) -> QueryResult | None:
     """What the parse alone decides."""
     if not statements:
         return failed(QueryStatus.REFUSED, ErrorKind.EMPTY_STATEMENT, "the statement is empty")
@@ -174,7 +188,8 @@ def _refuse_statements(sql: str, statements: list[duckdb.Statement]) -> QueryRes
         return failed(QueryStatus.REFUSED, ErrorKind.MULTIPLE_STATEMENTS, message)
     if statements[0].type != duckdb.StatementType.SELECT:
         return failed(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
-    name = _forbidden_name(sql)
+    # FROM 'folder/pets.duckdb' opens the file that is open, and so tells where it is.
+    name = "the file" if own_name in sql else _forbidden_name(sql)
     if name is not None:
         message = f"only reading tables is allowed, not {name}"
         return failed(QueryStatus.REFUSED, ErrorKind.WRITE, message)
@@ -183,16 +198,23 @@ def _refuse_statements(sql: str, statements: list[duckdb.Statement]) -> QueryRes
 
 def _forbidden_name(sql: str) -> str | None:
     """The first name outside of literals and comments that a query may not use."""
+    sql = ODD_SPACE.sub(" ", sql)
     data = sql.encode()
     tokens = [one for one in duckdb.tokenize(sql) if one[1] != duckdb.token_type.comment]
-    for index, (start, kind) in enumerate(tokens):
-        if kind not in (duckdb.token_type.identifier, duckdb.token_type.keyword):
+    ends = [start for start, _ in tokens[1:]] + [len(data)]
+    is_shown = False
+    for (start, kind), end in zip(tokens, ends, strict=True):
+        text = data[start:end].decode(errors="replace").lower()
+        names = NAME.findall(text.partition("--")[0].partition("/*")[0])
+        if is_shown and (not names or names[0] not in SHOWABLE):
+            return "SHOW of a setting"
+        is_keyword = kind == duckdb.token_type.keyword
+        is_shown = is_keyword and names == ["show"]
+        if not is_keyword and kind != duckdb.token_type.identifier:
             continue
-        end = tokens[index + 1][0] if index + 1 < len(tokens) else len(data)
-        word = data[start:end].decode(errors="replace")
-        name = re.sub(r"\s.*|--.*|/\*.*", "", word, flags=re.DOTALL).strip('"').lower()
-        if FORBIDDEN_NAMES.fullmatch(name):
-            return name
-        if FORBIDDEN_CALLS.fullmatch(name) and data[end : end + 1] == b"(":
-            return name
+        for name in names:
+            if FORBIDDEN_NAMES.fullmatch(name):
+                return name
+            if FORBIDDEN_CALLS.fullmatch(name) and data[end : end + 1] == b"(":
+                return name
     return None

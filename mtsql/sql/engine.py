@@ -51,6 +51,10 @@ UNCOUNTED = "work units (max_vm_steps): a verdict on a slow query depends on the
 """For `Engine.NOT_ENFORCED`: only SQLite counts its work."""
 
 
+MAX_MESSAGE_CHARS = 1000
+"""A message may hold a name or a value from the query, and those have no bounds of their own."""
+
+
 class CannotOpenError(OSError):
     """A database cannot be opened; the text may be shown, for it names no host, user or path."""
 
@@ -81,6 +85,8 @@ def refuse_text(sql: str, limits: QueryLimits) -> QueryResult | None:
 def failed(
     status: QueryStatus, kind: ErrorKind, message: str, *, elapsed_s: float = 0.0
 ) -> QueryResult:
+    if len(message) > MAX_MESSAGE_CHARS:
+        message = message[: MAX_MESSAGE_CHARS - 3] + "..."
     return QueryResult(status=status, kind=kind, message=message, elapsed_s=elapsed_s)
 
 
@@ -96,6 +102,9 @@ def collect(
     make six cells, and the result is CAPPED. With max_cells 6 three rows are kept and a fourth
     makes it truncated.
     """
+    # A name may be as long as the text, and * may repeat it in every column.
+    if row_bytes(columns) > limits.max_bytes + limits.max_sql_chars:
+        return _capped("the names of the columns are too long", started_s)
     kept: list[tuple[Cell, ...]] = []
     num_bytes = 0
     truncated = False
