@@ -120,6 +120,7 @@ class SqlConfig(Section):
     timeout_s: PositiveFloat = 5.0
     max_vm_steps: PositiveInt = 50_000_000
     max_rows: PositiveInt = 10_000
+    max_cells: PositiveInt = 1_000_000
     max_bytes: PositiveInt = 8_000_000
     memory_mb: PositiveInt = 1024
     """Address space of one worker."""
@@ -138,6 +139,7 @@ class SqlConfig(Section):
             timeout_s=self.timeout_s,
             max_vm_steps=self.max_vm_steps,
             max_rows=self.max_rows,
+            max_cells=self.max_cells,
             max_bytes=self.max_bytes,
         )
 
