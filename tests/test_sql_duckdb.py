@@ -46,6 +46,16 @@ def engine(database: Path) -> Iterator[DuckdbEngine]:
     engine.close()
 
 
+def test_times_do_not_depend_on_where_the_machine_stands(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    engine = DuckdbEngine(database, memory_bytes=1 << 28)
+    sql = "SELECT t, strftime(t, '%H') FROM (SELECT TIMESTAMPTZ '2020-01-02 03:04:05+01' AS t)"
+    assert engine.execute(sql, LIMITS).rows == (("2020-01-02 02:04:05+00:00", "02"),)
+    engine.close()
+
+
 def test_a_query_gives_columns_rows_and_plain_values(engine: DuckdbEngine) -> None:
     result = engine.execute("SELECT *, sum(id) OVER () AS all_ids FROM pet ORDER BY id", LIMITS)
     assert result.status is QueryStatus.OK

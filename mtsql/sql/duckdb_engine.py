@@ -81,7 +81,7 @@ class DuckdbEngine:
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         try:
-            return duckdb.connect(
+            connection = duckdb.connect(
                 str(self._path),
                 read_only=True,
                 config={
@@ -91,9 +91,12 @@ class DuckdbEngine:
                     "temp_directory": "",
                     "threads": "1",
                     "memory_limit": f"{self._memory_bytes >> 20}MiB",
-                    "lock_configuration": "true",
                 },
             )
+            # No verdict may depend on where the machine stands; the zone is no option of connect.
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET lock_configuration = true")
+            return connection
         except duckdb.Error as error:
             raise OSError(f"{self._path}: no DuckDB database") from error
 
