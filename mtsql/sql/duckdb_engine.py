@@ -8,11 +8,12 @@ a slow query depends on the machine's load; and an operator that does not look a
 which the engine runs in a process that `mtsql.sql.pool` limits and kills.
 """
 
+import ctypes
 import re
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +23,8 @@ import duckdb
 from mtsql.sql.engine import UNCOUNTED, ErrorKind, collect, failed, plain_cell, refuse_text
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
+M_ARENA_MAX = -8
+"""From malloc.h."""
 FETCH_ROWS = 64
 """Rows that reach Python at once; the caps are checked after each batch."""
 
@@ -80,6 +83,10 @@ class DuckdbEngine:
         self._connection: duckdb.DuckDBPyConnection | None = self._open()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
+        # Else glibc sets 64 MB of address space apart for each of some nine threads: a
+        # worker's limit counts them, and a query that needs little would seem to need too much.
+        with suppress(AttributeError):  # not glibc
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
         try:
             connection = duckdb.connect(
                 str(self._path),
