@@ -121,7 +121,8 @@ class DuckdbEngine:
         try:
             sql.encode()  # DuckDB's own complaint about lone surrogates is a TypeError
             connection = self._connection = self._connection or self._open()
-            statements = connection.extract_statements(sql)
+            # DuckDB takes a no-break space for a letter when it is the last character.
+            statements = connection.extract_statements(f"{sql}\n")
             refusal = _refuse_statements(sql, statements, own_name=self._path.name)
             if refusal is not None:
                 return refusal
@@ -216,7 +217,7 @@ def _forbidden_name(sql: str) -> str | None:
     for (start, kind), end in zip(tokens, ends, strict=True):
         text = data[start:end].decode(errors="replace").lower()
         names = NAME.findall(text.partition("--")[0].partition("/*")[0])
-        if is_shown and (not names or names[0] not in SHOWABLE):
+        if is_shown and names and names[0] not in SHOWABLE:
             return "SHOW of a setting"
         is_keyword = kind == duckdb.token_type.keyword
         is_shown = is_keyword and names == ["show"]
