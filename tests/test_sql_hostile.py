@@ -18,6 +18,7 @@ import psutil
 import pytest
 import yaml
 
+import mtsql.sql
 from mtsql.sql import lane
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
@@ -227,6 +228,13 @@ def arenas(
         yield arena
 
 
+def test_the_package_promises_what_is_attacked() -> None:
+    promised = re.findall(r"^- ([\w ,-]+?)(?:: |$)", str(mtsql.sql.__doc__), re.MULTILINE)
+    groups = yaml.safe_load((HERE / "hostile.yaml").read_text(encoding="utf-8"))
+    assert promised == list(groups)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "case"), [*all_cases()])
 def test_each_case_ends_as_it_must(engine: str, case: Case, arenas: Callable[[str], Arena]) -> None:
     arena = arenas(engine)

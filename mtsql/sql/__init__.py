@@ -1,7 +1,7 @@
 """Running untrusted SQL, on SQLite, DuckDB and PostgreSQL behind one read-only interface.
 
-Covered. Each line is a group of attacks in tests/hostile.yaml, played on every engine through a real
-pool; none changes or makes a file, and the pool answers afterwards.
+Covered. Each line is a group of attacks in tests/hostile.yaml, played on every engine through a
+real pool; none changes or makes a file, and the pool answers afterwards.
 
 - writes: rows, in every form of DML, behind a CTE, in a subquery, with RETURNING
 - schema changes: tables, views, triggers, sequences, functions, temporary ones included
@@ -21,9 +21,9 @@ pool; none changes or makes a file, and the pool answers afterwards.
 - look-alikes: what only looks dangerous runs, with the rows that it must give
 
 Not covered: work units on DuckDB and PostgreSQL, so that a verdict on a slow query depends on the
-machine's load there; a server's own memory; what the owner's own views and functions do on a server;
-databases that SQLAlchemy reaches beyond these three, of which `mtsql.sql.engines.not_enforced` says
-what they lack. The engines' own docstrings go into detail.
+machine's load there; a server's own memory; what the owner's own views and functions do on a
+server; databases that SQLAlchemy reaches beyond these three, of which
+`mtsql.sql.engines.not_enforced` says what they lack. The engines' own docstrings go into detail.
 
     pool      LocalPool: queues, cache, limits; one for each machine
     lane      a group of workers; quick queries do not wait for slow ones
