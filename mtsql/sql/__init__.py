@@ -11,6 +11,7 @@ real pool; none changes or makes a file, and the pool answers afterwards.
 - settings: PRAGMA, SET, set_config, memory and time limits
 - transactions, locks and other sessions: BEGIN, advisory locks, LISTEN, kills of backends
 - several statements: with comments, literals and dollar quotes between them
+- SQL in texts: functions that run a statement from a string
 - another spelling of a forbidden name: case, quoting, comments, escapes
 - runaways: endless recursion, cross joins, huge ranges
 - bombs inside one function: where no engine looks at its interrupt; the worker is killed
