@@ -33,8 +33,9 @@ PATIENT: dict[str, float] = {
 """For cases that end by themselves: a busy machine must not turn them into timeouts."""
 RUNAWAY_S = 0.15
 """For cases that would never end."""
-KILL_AFTER_S = 0.25
-"""The pool's grace of a second, shortened: a dozen cases end no other way."""
+KILL_AFTER_S = {"sqlite": 0.25, "duckdb": 0.5, "postgres": 5.0}
+"""The pool's grace of a second: shorter, because a dozen cases end no other way; longer, where a
+worker that is killed needs long until it is connected again, and no case needs the kill."""
 MAX_MESSAGE_CHARS = 2000
 VERDICTS = {"ok", "refused", "interrupted", "capped", "error", "infra_fault"}
 REJECTED = frozenset({"refused", "error"})
@@ -217,13 +218,16 @@ def arenas(
     cwd = tmp_path_factory.mktemp("cwd")
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.chdir(cwd)
-        patch.setattr(lane, "GRACE_S", KILL_AFTER_S)
 
         @cache
-        def arena(engine: str) -> Arena:
+        def opened(engine: str) -> Arena:
             server = request.getfixturevalue("postgres") if engine == "postgres" else None
             host = tmp_path_factory.mktemp("host")
             return stack.enter_context(open_arena(engine, host, cwd, server))
+
+        def arena(engine: str) -> Arena:
+            patch.setattr(lane, "GRACE_S", KILL_AFTER_S[engine])
+            return opened(engine)
 
         yield arena
 
