@@ -33,9 +33,8 @@ PATIENT: dict[str, float] = {
 """For cases that end by themselves: a busy machine must not turn them into timeouts."""
 RUNAWAY_S = 0.15
 """For cases that would never end."""
-KILL_AFTER_S = {"sqlite": 0.25, "duckdb": 0.5, "postgres": 5.0}
-"""The pool's grace of a second: shorter, because a dozen cases end no other way; longer, where a
-worker that is killed needs long until it is connected again, and no case needs the kill."""
+KILL_AFTER_S = 0.5
+"""The pool's grace of a second, shortened: a dozen cases end no other way."""
 MAX_MESSAGE_CHARS = 2000
 VERDICTS = {"ok", "refused", "interrupted", "capped", "error", "infra_fault"}
 REJECTED = frozenset({"refused", "error"})
@@ -226,7 +225,7 @@ def arenas(
             return stack.enter_context(open_arena(engine, host, cwd, server))
 
         def arena(engine: str) -> Arena:
-            patch.setattr(lane, "GRACE_S", KILL_AFTER_S[engine])
+            patch.setattr(lane, "GRACE_S", KILL_AFTER_S)
             return opened(engine)
 
         yield arena

@@ -345,17 +345,27 @@ def test_all_workers_killed_at_once_cost_no_query(database: Path) -> None:
     play(database, body)
 
 
-def test_a_query_that_loses_two_workers_is_a_fault(database: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "kind"),
+    [
+        (signal.SIGKILL, "infra_fault", ErrorKind.WORKER_LOST),
+        # An engine's own crash is the query's doing, or a model could stay unscored at will.
+        (signal.SIGSEGV, "error", ErrorKind.OTHER),
+    ],
+)
+def test_a_query_that_loses_two_workers_is_given_up(
+    number: signal.Signals, status: str, kind: ErrorKind, database: Path
+) -> None:
     async def body(pool: LocalPool) -> None:
         task = asyncio.create_task(
             pool.execute_many([ask(ENDLESS, timeout_s=20.0, max_vm_steps=NO_BUDGET)])
         )
         for _ in range(2):
             running = await running_worker(pool)
-            os.kill(running, signal.SIGKILL)
+            os.kill(running, number)
             await asyncio.sleep(0.3)
         [result] = await task
-        assert (result.status, result.kind) == ("infra_fault", ErrorKind.WORKER_LOST)
+        assert (result.status, result.kind) == (status, kind)
         assert (await pool.execute_many([ask("SELECT 7")]))[0].rows == ((7,),)
 
     play(database, body)

@@ -32,8 +32,7 @@ main * * ( ) ( ) , , . ; = < > <> || + - / % 0 1 2 1.5 1e3 0x1F :: : ? :a $1 @ #
 'a' 'a  b' 'it''s' '' 'a;b' '--' '/*' "name" "a  b" "delete" "order" `id` [name] $$a$$ $q$ ' " ` $$
 E'
 """.split()  # noqa: SIM905 - a list of 150 texts is harder to read
-SPACES = [*"   ", "", "  ", *"\n\t\f\u00a0;", "\r\n", "-- c\n", "/* c */"]
-"""Not \\v, which is a space to SQLite only behind another space."""
+SPACES = [*"   ", "", "  ", *"\n\t\f\v\u00a0;", "\r\n", "-- c\n", "/* c */"]
 TOKENS = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(SPACES)), max_size=25)
 TEXTS = st.one_of(
     TOKENS.map(lambda pairs: "".join(word + space for word, space in pairs)),

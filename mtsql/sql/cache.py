@@ -51,7 +51,12 @@ def _entry_bytes(key: CacheKey, payload: bytes) -> int:
 
 
 def is_repeatable(result: QueryResult) -> bool:
-    """Whether the same query would end the same way again; clock and machinery promise nothing."""
+    """Whether the same query would end the same way again.
+
+    Clock and machinery promise nothing, and how much memory is left depends on a worker's past.
+    """
+    if result.kind == ErrorKind.MEMORY:
+        return False
     if result.status is QueryStatus.INTERRUPTED:
         return result.kind == ErrorKind.STEPS
     return result.status is not QueryStatus.INFRA_FAULT
@@ -70,6 +75,8 @@ def normalise(sql: str) -> str:
     Example: "SELECT  'a  b'\n FROM t ; " becomes "SELECT 'a  b'\nFROM t". A line's end remains one,
     because between two literals it has a meaning in PostgreSQL.
     """
+    if "\v" in sql:
+        return sql  # to SQLite it is a space behind a space, and an error elsewhere
     sql = sql.strip("; \t\r\n\f")
     if not ODD_SPACE.search(sql) or HARD_TO_READ.search(sql):
         return sql

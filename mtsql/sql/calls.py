@@ -60,8 +60,10 @@ class Job:
     waiters: list[tuple[Sink, int]] = field(default_factory=list[tuple[Sink, int]])
     has_slot: bool = True
     """It counts among those that may be in flight."""
-    num_losses: int = 0
+    lost_pids: list[int] = field(default_factory=list[int])
     """Workers that died while running it."""
+    lost_at_s: float = 0.0
+    """When the first of them died, on the loop's clock."""
 
     @property
     def timeout_s(self) -> float:

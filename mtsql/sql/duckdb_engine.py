@@ -8,23 +8,28 @@ a slow query depends on the machine's load; and an operator that does not look a
 which the engine runs in a process that `mtsql.sql.pool` limits and kills.
 """
 
-import ctypes
 import re
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import duckdb
 
-from mtsql.sql.engine import UNCOUNTED, ErrorKind, collect, failed, plain_cell, refuse_text
+from mtsql.sql.engine import (
+    ENGINE_CRASH,
+    UNCOUNTED,
+    ErrorKind,
+    collect,
+    failed,
+    plain_cell,
+    refuse_text,
+)
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
-M_ARENA_MAX = -8
-"""From malloc.h."""
 FETCH_ROWS = 64
 """Rows that reach Python at once; the caps are checked after each batch."""
 
@@ -83,10 +88,6 @@ class DuckdbEngine:
         self._connection: duckdb.DuckDBPyConnection | None = self._open()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        # Else glibc sets 64 MB of address space apart for each of some nine threads: a
-        # worker's limit counts them, and a query that needs little would seem to need too much.
-        with suppress(AttributeError):  # not glibc
-            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
         try:
             connection = duckdb.connect(
                 str(self._path),
@@ -150,6 +151,9 @@ class DuckdbEngine:
             return fail(QueryStatus.ERROR, ErrorKind.SYNTAX, "the text is not valid Unicode")
         if isinstance(error, duckdb.PermissionException) or "read-only mode" in message:
             return fail(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading tables is allowed")
+        if isinstance(error, duckdb.InternalException):
+            # The engine's own mistake, at the query's will: no way to stay unscored.
+            return fail(QueryStatus.ERROR, ErrorKind.OTHER, ENGINE_CRASH)
         if _is_unreadable(error):
             message = "the database cannot be read"
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)

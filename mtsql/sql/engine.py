@@ -55,6 +55,9 @@ MAX_MESSAGE_CHARS = 1000
 """A message may hold a name or a value from the query, and those have no bounds of their own."""
 
 
+ENGINE_CRASH = "the query crashes the database engine"
+
+
 class CannotOpenError(OSError):
     """A database cannot be opened; the text may be shown, for it names no host, user or path."""
 

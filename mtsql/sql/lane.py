@@ -11,11 +11,10 @@ from mtsql.sql.process import WorkerProcess, WorkerSpec
 
 GRACE_S = 1.0
 """How far a worker may overrun a soft limit before it is killed."""
+OPEN_WITHIN_S = 10.0
+"""A server's driver must be loaded and connected; files take milliseconds."""
 TICK_S = 0.05
 """How often running queries are looked at."""
-LOSS_PAUSE_S = 0.02
-"""Workers often die together (a kill of all, a kernel short of memory): time to notice each death
-before a lost query goes to one that is dead as well."""
 MAX_START_FAILURES = 3
 """Starts in a row that may fail before queued jobs are given up."""
 MAX_BACKOFF_S = 5.0
@@ -37,7 +36,7 @@ class Lane:
         window: int,
         on_reply: Callable[[Job, bytes | None, bool], None],
         on_overrun: Callable[[Job], None],
-        on_lost: Callable[[Job], None],
+        on_lost: Callable[[Job, int], None],
         on_unwanted: Callable[[Job], None],
         on_broken: Callable[[Job], None],
     ) -> None:
@@ -46,7 +45,8 @@ class Lane:
         on_reply: the worker answered: the payload (None when the job needs a longer lane), and
             whether it would end so again.
         on_overrun: the worker ran past soft limit + `GRACE_S` and was killed.
-        on_lost: the worker died by itself while running it.
+        on_lost: the worker, of that process id, died while running it, or could not open its
+            database in time.
         on_unwanted: every caller was cancelled before it ran.
         on_broken: no worker can be started.
         """
@@ -63,7 +63,6 @@ class Lane:
         self._workers: list[WorkerProcess] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_dispatch_due = False
-        self._paused_until_s = 0.0
         self._num_start_failures = 0
         self._closing = asyncio.Event()
         self._changed = asyncio.Event()
@@ -108,16 +107,14 @@ class Lane:
 
     def put(self, jobs: Iterable[Job], *, first: bool = False) -> None:
         """Queue jobs, in their order; `first` for those that a lost worker leaves behind."""
-        loop = asyncio.get_running_loop()
         if first:
             self._queue.extendleft(reversed(list(jobs)))
-            self._paused_until_s = loop.time() + LOSS_PAUSE_S
         else:
             self._queue.extend(jobs)
         if not self._is_dispatch_due:
             # At the end of this loop pass, so that callers of the same moment share a message.
             self._is_dispatch_due = True
-            loop.call_soon(self._dispatch)
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
     def tick(self, awake_s: float) -> None:
         """Age what runs by `awake_s` and kill what overran."""
@@ -126,15 +123,12 @@ class Lane:
                 continue
             worker.head_age_s += awake_s
             soft_limit_s = min(worker.outstanding[0].timeout_s, self._spec.lane_limits.timeout_s)
-            if worker.head_age_s > soft_limit_s + GRACE_S:
+            limit_s = OPEN_WITHIN_S if worker.is_opening else soft_limit_s + GRACE_S
+            if worker.head_age_s > limit_s:
                 self.num_killed += 1
                 worker.kill()
 
     def _dispatch(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._paused_until_s:
-            loop.call_at(self._paused_until_s, self._dispatch)
-            return
         self._is_dispatch_due = False
         if self.is_broken:
             while self._queue:
@@ -211,10 +205,10 @@ class Lane:
             self.num_lost += 1
         if worker.outstanding:
             head = worker.outstanding.popleft()
-            if worker.is_killed:
+            if worker.is_killed and not worker.is_opening:
                 self._on_overrun(head)
             else:
-                self._on_lost(head)
+                self._on_lost(head, worker.pid)
         delay_s = 0.0
         if not worker.is_ready:
             self._num_start_failures += 1

@@ -19,7 +19,7 @@ from typing import Self
 from mtsql.errors import MachineError
 from mtsql.sql.cache import CacheKey, ResultCache, normalise
 from mtsql.sql.calls import Call, Job, Sink
-from mtsql.sql.engine import ErrorKind, failed
+from mtsql.sql.engine import ENGINE_CRASH, ErrorKind, failed
 from mtsql.sql.lane import TICK_S, Lane
 from mtsql.sql.process import Template, WorkerSpec
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
@@ -39,6 +39,9 @@ bounded. A query that goes slow makes room in the quick lane: long ones must not
 """
 MAX_LOSSES = 2
 """Workers that may die under one query before it is given up."""
+ONE_EVENT_S = 0.25
+"""Workers often die together (a kill of all, a kernel short of memory), and some are noticed late:
+until then a query may lose every worker there is."""
 MIN_MEMORY_MB = 128
 
 
@@ -326,13 +329,23 @@ class LocalPool:
         )
         self._finish(job, encode(result))
 
-    def _lost(self, job: Job) -> None:
-        job.num_losses += 1
-        if job.num_losses < MAX_LOSSES:
+    def _lost(self, job: Job, pid: int) -> None:
+        assert self._loop is not None
+        if not job.lost_pids:
+            job.lost_at_s = self._loop.time()
+        job.lost_pids.append(pid)
+        is_one_event = self._loop.time() - job.lost_at_s < ONE_EVENT_S
+        num_losses = len(job.lost_pids)
+        if num_losses < MAX_LOSSES or (is_one_event and num_losses <= 2 * self._num_workers):
             self._quick.put((job,), first=True)
-            return
-        message = f"{MAX_LOSSES} SQL workers died while running this query"
-        self._finish(job, encode(_fault(ErrorKind.WORKER_LOST, message)))
+        elif any(map(self._template.has_crashed, job.lost_pids)):
+            # Else a model could stay unscored at will.
+            payload = encode(failed(QueryStatus.ERROR, ErrorKind.OTHER, ENGINE_CRASH))
+            self._cache.put(job.key, payload)
+            self._finish(job, payload)
+        else:
+            message = f"{num_losses} SQL workers died while running this query"
+            self._finish(job, encode(_fault(ErrorKind.WORKER_LOST, message)))
 
     def _broken(self, job: Job) -> None:
         fault = _fault(ErrorKind.WORKER_LOST, "no SQL worker can be started")

@@ -160,6 +160,7 @@ class PostgresEngine(SqlalchemyEngine):
     NOT_ENFORCED: ClassVar[tuple[str, ...]] = (
         UNCOUNTED,
         "memory of the server beyond work_mem for each sort or hash",
+        "time inside one function of the server that does not look at its clock",
     )
 
     def _create(self, url: sqlalchemy.URL) -> sqlalchemy.Engine:
@@ -256,7 +257,8 @@ class PostgresEngine(SqlalchemyEngine):
         if state.startswith(FAULT_STATES):
             message = f"the database cannot be read (SQLSTATE {state})"
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
-        if state in MEMORY_STATES or "memory alloc" in message:
+        is_null = "null character" in message  # chr(0), which has the code of a program limit
+        if (state in MEMORY_STATES and not is_null) or "memory alloc" in message:
             return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
         if state == "42601" and "multiple commands" in message:
             message = "only one statement can be run at a time"

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -28,11 +28,18 @@ main(sys.argv[2:])
 """With -I -S and the parent's module path, it starts alike in any environment."""
 
 
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""What an engine's own mistake ends with; the kernel, short of memory, kills with SIGKILL."""
+MAX_REMEMBERED = 256
+
+
 class Template:
     """The process that workers are forked from; a lost one is replaced at the next fork."""
 
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
+        self._signals: OrderedDict[int, int] = OrderedDict()
+        """What ended the latest workers, by process id."""
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
 
@@ -52,9 +59,14 @@ class Template:
             else:
                 return
 
+    def has_crashed(self, pid: int) -> bool:
+        """Whether a worker is known to have ended by a mistake in an engine's native code."""
+        return self._signals.get(pid) in CRASHES
+
     def close(self) -> None:
         """End the process and wait the moment until the kernel has taken it away."""
         if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
         if self._process is not None:
@@ -71,6 +83,7 @@ class Template:
         }
         words = [str(word) for option in options.items() for word in option]
         self._socket = ours
+        asyncio.get_running_loop().add_reader(ours, self._read_report)
         with theirs:
             # On the loop's thread, which outlives it: the kernel's parent-death signal follows the
             # thread. The new interpreter shares nothing with this process.
@@ -80,6 +93,20 @@ class Template:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
+
+    def _read_report(self) -> None:
+        assert self._socket is not None
+        try:
+            report = self._socket.recv(MAX_REMEMBERED)
+        except OSError:
+            report = b""
+        if not report:  # it is gone, and its workers with it
+            self.close()
+            return
+        pid, number = json.loads(report)
+        self._signals[pid] = number
+        if len(self._signals) > MAX_REMEMBERED:
+            self._signals.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +141,8 @@ class WorkerProcess(asyncio.Protocol):
         self.outstanding: deque[Job] = deque()
         self.head_age_s = 0.0
         """How long the pool has waited for the first outstanding job, while its loop was awake."""
+        self.is_opening = False
+        """It opens a database: that time is not the query's."""
         self.is_killed = False
 
     @property
@@ -166,6 +195,10 @@ class WorkerProcess(asyncio.Protocol):
                 with suppress(ProcessLookupError):  # then its socket's end follows
                     self._pidfd = os.pidfd_open(self.pid)
                 self._on_ready(self)
+                continue
+            if isinstance(message, bool):
+                self.is_opening = message
+                self.head_age_s = 0.0
                 continue
             job_id, payload, is_repeatable = message
             job = self.outstanding.popleft()

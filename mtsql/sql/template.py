@@ -4,8 +4,9 @@ A fresh interpreter takes 60 ms to load what a worker needs, a fork of this one 
 how soon a killed worker is replaced. It holds one thread and no open file but its socket, so that
 forking it is safe, whatever threads and libraries the pool's own process holds.
 
-Each message on the socket is one worker's socket and its lane's limits, as JSON. The template dies
-with the pool, and the workers with the template: the kernel kills them.
+Each message on the socket is one worker's socket and its lane's limits, as JSON. Each message back
+is the process id of a worker that a signal ended, and the signal. The template dies with the pool,
+and the workers with the template: the kernel kills them.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import os
 import signal
 import socket
+from contextlib import suppress
 
 from mtsql.sql.records import QueryLimits
 from mtsql.sql.worker import die_with_parent, limit_memory, serve
@@ -32,14 +34,19 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     die_with_parent(options.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool, which then closes us
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel takes ended workers away
     limit_memory(options.memory_bytes)
     gc.freeze()  # a worker's collector leaves the shared pages alone
     own_pid = os.getpid()
     with socket.socket(fileno=options.socket_fd) as connection:
+
+        def reap(_number: int, _stack: object) -> None:
+            report_ended(connection)
+
+        signal.signal(signal.SIGCHLD, reap)
         order = fork_on_order(connection)
     if order is None:
         return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     die_with_parent(own_pid)
     descriptor, lane = order
     with socket.socket(fileno=descriptor) as connection:
@@ -59,3 +66,13 @@ def fork_on_order(connection: socket.socket) -> Order | None:
         except OSError:
             pass  # no room for a process: the pool sees the socket close, and tries again later
         os.close(descriptor)
+
+
+def report_ended(connection: socket.socket) -> None:
+    """Take ended workers away, and say which of them a signal ended."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if os.WIFSIGNALED(ended[1]):
+                with suppress(OSError):  # the pool is gone, or reads nothing: then it does not care
+                    report = json.dumps([ended[0], os.WTERMSIG(ended[1])])
+                    connection.send(report.encode(), socket.MSG_DONTWAIT)

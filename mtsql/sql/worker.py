@@ -3,8 +3,9 @@
 Forked from `mtsql.sql.template` with one socket. The first message is the registry {db_id: address}
 and is answered with the process id; each later one is a list of jobs (job_id, db_id, identity, sql,
 limits). Each job is answered at once with (job_id, payload, whether it would end so again), or with
-(job_id, None, False) when it needs more than the worker's lane grants (see `mtsql.sql.lane`). It
-dies with its parent: the kernel kills it, and an idle one reads the end of its socket.
+(job_id, None, False) when it needs more than the worker's lane grants (see `mtsql.sql.lane`). True
+and False go before and after a database is opened: that time is not the query's. A worker dies with
+its parent: the kernel kills it, and an idle one reads the end of its socket.
 """
 
 import ctypes
@@ -14,6 +15,8 @@ import signal
 import socket
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 
@@ -30,14 +33,23 @@ HEAP_SHARE = 0.75
 DUCKDB_SHARE = 0.4
 """The same for DuckDB, whose library and threads take more address space beside their data."""
 PR_SET_PDEATHSIG = 1
+M_ARENA_MAX = -8
+"""From malloc.h."""
 RECV_BYTES = 1 << 18
 
 
 class EngineShelf:
     """Warm engines, the least recently used closed first; one per database and identity."""
 
-    def __init__(self, addresses: dict[str, str], *, memory_bytes: int) -> None:
+    def __init__(
+        self, addresses: dict[str, str], *, memory_bytes: int, tell: Callable[[bool], object]
+    ) -> None:
+        """
+        Args:
+            tell: called with True before a database is opened and with False after it.
+        """
         self._addresses = addresses
+        self._tell = tell
         self._memory_bytes = memory_bytes
         self._engines: OrderedDict[str, tuple[Identity, Engine]] = OrderedDict()
 
@@ -49,7 +61,11 @@ class EngineShelf:
             return known[1]
         if known is not None:
             self._engines.pop(db_id)[1].close()
-        engine = open_engine(self._addresses[db_id], memory_bytes=self._memory_bytes)
+        self._tell(True)
+        try:
+            engine = open_engine(self._addresses[db_id], memory_bytes=self._memory_bytes)
+        finally:
+            self._tell(False)
         self._engines[db_id] = (identity, engine)
         if len(self._engines) > MAX_OPEN_DATABASES:
             self._engines.popitem(last=False)[1][1].close()
@@ -98,7 +114,11 @@ def serve(connection: socket.socket, lane: QueryLimits, *, memory_bytes: int) ->
     while data := connection.recv(RECV_BYTES):
         for message in reader.feed(data):
             if shelf is None:
-                shelf = EngineShelf(message, memory_bytes=int(memory_bytes * DUCKDB_SHARE))
+                shelf = EngineShelf(
+                    message,
+                    memory_bytes=int(memory_bytes * DUCKDB_SHARE),
+                    tell=lambda is_opening: connection.sendall(frame(is_opening)),
+                )
                 connection.sendall(frame(os.getpid()))
                 continue
             for job_id, db_id, identity, sql, limits in message:
@@ -129,6 +149,10 @@ def die_with_parent(parent_pid: int) -> None:
 
 def limit_memory(memory_bytes: int) -> None:
     """For this process and those forked from it, each by itself."""
+    # Else glibc sets 64 MB of address space apart for each of DuckDB's threads: the limit counts
+    # them, and a query that needs little would seem to need too much.
+    with suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with sqlite3.connect(":memory:") as connection:  # the limit is one for the whole process
