@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from envs.prompts import prompt_messages
+from mtsql.clause_match import match_clauses
 from mtsql.config import EnvironmentConfig
 from mtsql.data.records import Dialogue, Turn
 from mtsql.evaluation.judge import JudgeItem, judge_many
@@ -26,7 +27,7 @@ from mtsql.protocol import DIALECTS, Action, ActionName, ParseFailure, ToolCall
 from mtsql.schema import Schema
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus, SqlExecutor
 from mtsql.stored_values import lookups
-from mtsql.trajectory import Ending, Step, Trajectory
+from mtsql.trajectory import Ending, Step, Trajectory, class_of
 
 __all__ = ["Message", "PastTurn", "StepResult", "TurnEnv", "TurnSpec", "turn_specs"]
 
@@ -188,7 +189,9 @@ class TurnEnv:
         )
         if fault:
             return replace(trajectory, ending=Ending.INFRA_FAULT, judgements=(), fault=fault)
-        return trajectory
+        names, gold = names_of(self._spec.schema), self._spec.turn.gold_sql
+        matches = tuple(match_clauses(sql, gold, names) for sql in self._proposals)
+        return replace(trajectory, matches=matches)
 
     async def _act(self, action: ToolCall, *, is_last: bool) -> _Reply:
         match action.name:
@@ -295,6 +298,7 @@ class TurnEnv:
             num_added=kinds["added"] if kinds is not None else None,
             num_dropped=kinds["dropped"] if kinds is not None else None,
             num_changed=kinds["changed"] if kinds is not None else None,
+            result_class=class_of(result) if result else None,
         )
 
     async def _judge(self) -> Sequence[Judgement]:

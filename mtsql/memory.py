@@ -23,6 +23,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from mtsql.evaluation import spider_sql
 from mtsql.schema import Schema
 
 ClauseName = Literal["tables", "columns", "conditions", "grouping", "ordering", "limit"]
@@ -88,9 +89,11 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """Tables by column, all in lower case; compared by identity, so that caching by it is free."""
+    """A schema's names in lower case; compared by identity, so that caching by it is free."""
 
     tables_by_column: Mapping[str, frozenset[str]]
+    merged: Mapping[str, str]
+    """`table.column` to the one that stands for all columns linked to it by foreign keys."""
 
 
 @lru_cache(maxsize=1024)
@@ -99,22 +102,28 @@ def names_of(schema: Schema) -> Names:
     for table in schema.tables:
         for column in table.columns:
             tables.setdefault(column.name.lower(), set()).add(table.name.lower())
-    return Names({column: frozenset(owners) for column, owners in tables.items()})
+    return Names(
+        {column: frozenset(owners) for column, owners in tables.items()},
+        merged=spider_sql.names_of(schema).merged,
+    )
 
 
 @lru_cache(maxsize=8192)
-def clauses(sql: str, names: Names | None = None) -> Clauses | None:
+def clauses(sql: str, names: Names | None = None, *, with_values: bool = True) -> Clauses | None:
     """The statement's elements; None if it cannot be parsed as one query that returns columns.
 
     Args:
         names: lets a column without its table find it in a join, and tells a text value in double
             quotes from a column, as SQLite does.
+        with_values: False forgets what exact set match ignores: values, the number of LIMIT,
+            DISTINCT, and which of the columns linked by foreign keys stands there.
     """
     try:
         statements = sqlglot.parse(sql, dialect="sqlite")
         if len(statements) != 1 or not isinstance(statements[0], exp.Query):
             return None
-        parts = _decompose(_normalise(statements[0], names))
+        tree = _normalise(statements[0], names)
+        parts = _decompose(tree if with_values else _forget_values(tree, names))
     except (SqlglotError, RecursionError):
         return None
     return parts if parts.columns else None
@@ -257,6 +266,27 @@ def _owner(
             if owners:
                 return owners.pop() if len(owners) == 1 else None
     return None
+
+
+def _forget_values(tree: exp.Query, names: Names | None) -> exp.Query:
+    """Changes a normalised `tree` in place."""
+    for distinct in list(tree.find_all(exp.Distinct)):
+        if len(distinct.expressions) == 1 and not isinstance(distinct.parent, exp.Select):
+            distinct.replace(distinct.expressions[0])
+        elif isinstance(distinct.parent, exp.Select):
+            distinct.pop()
+    for value in list(tree.find_all(exp.Literal, exp.Boolean)):
+        (value.parent if isinstance(value.parent, exp.Neg) else value).replace(exp.Placeholder())
+    for test in tree.find_all(exp.In):
+        if test.expressions and all(isinstance(one, exp.Placeholder) for one in test.expressions):
+            test.set("expressions", [exp.Placeholder()])
+    merged: Mapping[str, str] = names.merged if names is not None else {}
+    for column in tree.find_all(exp.Column):
+        table, _, name = merged.get(f"{column.table}.{column.name}", "").partition(".")
+        if name:
+            column.set("table", exp.to_identifier(table))
+            column.set("this", exp.to_identifier(name))
+    return tree
 
 
 # Elements of a normalised tree.

@@ -9,7 +9,7 @@ One row is one trajectory; steps and judgements are nested, so DuckDB reads the 
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,17 @@ from typing import Any
 import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
 
+from mtsql.clause_match import ClauseMatch
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import Action, ActionName, Answer, ParseFailure, ToolCall
 from mtsql.rewards import Reward
 from mtsql.trajectory import Ending, Step, Trajectory
+
+VERSION = 2
+"""Of the columns, in each file's metadata. Version 1 (no metadata) has no `matches`, and no
+`result_class` in its steps; it is read with both empty."""
+_SINCE_2 = {"matches"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,7 @@ _STEP_FACTS: dict[str, pa.DataType] = {
     "num_added": pa.int32(),
     "num_dropped": pa.int32(),
     "num_changed": pa.int32(),
+    "result_class": pa.string(),
 }
 _STEP = pa.struct(
     [("action", pa.struct([(name, pa.string()) for name in _ACTION_FIELDS])), *_STEP_FACTS.items()]
@@ -98,6 +105,7 @@ _STEP = pa.struct(
 _JUDGEMENT = pa.struct(
     [("ex", pa.bool_()), ("em", pa.bool_()), ("status", pa.string()), ("message", pa.string())]
 )
+_MATCH = pa.struct([("f1", pa.float64()), ("coherence", pa.float64()), ("is_parsed", pa.bool_())])
 _REWARD = pa.struct(
     [
         ("total", pa.float64()),
@@ -136,7 +144,9 @@ SCHEMA = pa.schema(
         ("judgements", pa.list_(_JUDGEMENT)),
         ("reward", _REWARD),
         *_TOKENS.items(),
-    ]
+        ("matches", pa.list_(_MATCH)),
+    ],
+    metadata={"mtsql_version": str(VERSION)},
 )
 """The columns of every file, an empty one's too."""
 
@@ -170,12 +180,24 @@ def read_trajectories(pattern: str | Path) -> list[StoredTrajectory]:
         except pa.ArrowInvalid as error:
             raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
         with file:
-            missing = sorted(set(SCHEMA.names) - set(file.schema_arrow.names))
+            schema = file.schema_arrow
+            missing = _missing(path, schema.names, schema.metadata or {})
             found = [] if missing else file.read().to_pylist()
         if missing:
             raise DataError(f"{path}: no column {missing[0]!r}; not a file of trajectories")
         rows += [_from_row(row) for row in found]
     return rows
+
+
+def _missing(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> list[str]:
+    """The columns that a file of its version should have and does not."""
+    version = int(metadata.get(b"mtsql_version", b"1"))
+    if version > VERSION:
+        raise DataError(
+            f"{path}: trajectories of version {version}; this mtsql reads up to {VERSION}"
+        )
+    wanted = set(SCHEMA.names) - (_SINCE_2 if version < 2 else set())
+    return sorted(wanted - set(names))
 
 
 def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
@@ -197,6 +219,10 @@ def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
             {"ex": one.ex, "em": one.em, "status": one.status, "message": one.message}
             for one in trajectory.judgements
         ],
+        "matches": [
+            {"f1": one.f1, "coherence": one.coherence, "is_parsed": one.is_parsed}
+            for one in trajectory.matches
+        ],
         "reward": None
         if reward is None
         else {
@@ -208,17 +234,14 @@ def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
 
 
 def _from_row(row: dict[str, Any]) -> StoredTrajectory:
-    steps = [
-        Step(action=_action_from_row(step["action"]), **{name: step[name] for name in _STEP_FACTS})
-        for step in row["steps"]
-    ]
     trajectory = Trajectory(
         turn_id=row["turn_id"],
-        steps=tuple(steps),
+        steps=tuple(_step_from_row(step) for step in row["steps"]),
         ending=Ending(row["ending"]),
         proposals=tuple(row["proposals"]),
         judgements=tuple(Judgement(**one) for one in row["judgements"]),
         fault=row["fault"],
+        matches=tuple(ClauseMatch(**one) for one in row.get("matches") or ()),
     )
     reward = row["reward"]
     facts: dict[str, Any] = {name: row[name] for name in _FACTS}
@@ -235,6 +258,11 @@ def _from_row(row: dict[str, Any]) -> StoredTrajectory:
         **facts,
         **tokens,
     )
+
+
+def _step_from_row(row: dict[str, Any]) -> Step:
+    facts: dict[str, Any] = {name: row.get(name) for name in _STEP_FACTS}
+    return Step(action=_action_from_row(row["action"]), **facts)
 
 
 def _action_to_row(action: Action) -> dict[str, str | None]:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mtsql.clause_match import ClauseMatch
 from mtsql.evaluation.records import Judgement
+from mtsql.observations import suspicion
 from mtsql.protocol import Action, ActionName, ToolCall
+from mtsql.sql.records import QueryResult, QueryStatus
 
 
 class Ending(StrEnum):
@@ -18,6 +21,41 @@ class Ending(StrEnum):
     """Too many messages in a row could not be read; the current proposal is scored."""
     INFRA_FAULT = "infra_fault"
     """Our fault, not the model's: unscored, dropped or retried by rule."""
+
+
+class ResultClass(StrEnum):
+    """What an execution showed; rewards judge by this, never by a text."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    ALL_NULL = "all_null"
+    ZERO = "zero"
+    """One cell, which is 0: a count of nothing."""
+    CUT = "cut"
+    """More rows than the row cap."""
+    ERROR = "error"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    """It met the work or time limit."""
+    CAPPED = "capped"
+    """It met the limit on bytes."""
+
+
+_FAILURES = {
+    QueryStatus.ERROR: ResultClass.ERROR,
+    QueryStatus.REFUSED: ResultClass.REFUSED,
+    QueryStatus.INTERRUPTED: ResultClass.TIMEOUT,
+    QueryStatus.CAPPED: ResultClass.CAPPED,
+}
+
+
+def class_of(result: QueryResult) -> ResultClass | None:
+    """None: the machinery failed."""
+    if result.status is not QueryStatus.OK:
+        return _FAILURES.get(result.status)
+    if note := suspicion(result):
+        return ResultClass(note)
+    return ResultClass.CUT if result.truncated else ResultClass.OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +81,8 @@ class Step:
     num_dropped: int | None = None
     num_changed: int | None = None
     """Elements about the same column with another value, operator or direction."""
+    result_class: str | None = None
+    """The ResultClass of an execute step; None in records that are older than it, too."""
 
     def calls(self, name: ActionName) -> bool:
         """Its action is a call of this tool."""
@@ -60,3 +100,6 @@ class Trajectory:
     """One for each proposal; empty when the ending is INFRA_FAULT."""
     fault: str = ""
     """What broke, when the ending is INFRA_FAULT."""
+    matches: tuple[ClauseMatch, ...] = ()
+    """One for each proposal: its clauses against gold's; empty after a fault and in older records.
+    """

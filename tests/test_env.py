@@ -68,6 +68,11 @@ def test_a_turn_with_a_correction(database):
     suspicious = [step.is_suspicious for step in trajectory.steps]
     assert suspicious == [False, True, False, False, False, False, False]
     assert all(step.is_accepted for step in trajectory.steps)
+    classes = [step.result_class for step in trajectory.steps]
+    assert classes == [None, "zero", None, None, "ok", None, None]
+    # The value differs, which clause F1 does not see: 2 of 3 elements are right with values.
+    assert [match.f1 for match in trajectory.matches] == [1.0, 1.0]
+    assert [match.coherence for match in trajectory.matches] == [pytest.approx(4 / 6), 1.0]
     assert trajectory.steps[0].observation == '{"ok": true}'
     assert trajectory.steps[-1].observation is None
     assert trajectory.steps[-1].action == Answer()

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mtsql.clause_match import ClauseMatch
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
 from mtsql.rewards import Reward
-from mtsql.store import SCHEMA, StoredTrajectory, read_trajectories, write_trajectories
+from mtsql.store import SCHEMA, VERSION, StoredTrajectory, read_trajectories, write_trajectories
 from mtsql.trajectory import Ending, Step, Trajectory
 
 SQL = "SELECT name FROM shop WHERE city = 'Ω “quoted”\n<tool_call>'"
@@ -37,6 +38,7 @@ STEPS = (
         status="ok",
         num_rows=0,
         is_suspicious=True,
+        result_class="empty",
     ),
     Step(
         message="",
@@ -63,6 +65,7 @@ FULL = StoredTrajectory(
         ending=Ending.ANSWERED,
         proposals=(SQL,),
         judgements=(Judgement(ex=False, em=None, status="ok", message="m"),),
+        matches=(ClauseMatch(f1=0.8, coherence=None, is_parsed=True),),
     ),
     dialogue_id="d",
     turn_index=1,
@@ -114,6 +117,8 @@ def test_every_field_of_the_records_has_a_place():
     assert names == set(SCHEMA.names)
     steps = SCHEMA.field("steps").type.value_type
     assert {field.name for field in fields(Step)} == {field.name for field in steps}
+    matches = SCHEMA.field("matches").type.value_type
+    assert {field.name for field in fields(ClauseMatch)} == {field.name for field in matches}
     judgements = SCHEMA.field("judgements").type.value_type
     assert {field.name for field in fields(Judgement)} == {field.name for field in judgements}
     reward = SCHEMA.field("reward").type
@@ -162,6 +167,36 @@ def test_what_is_not_there_or_not_ours_is_named(tmp_path):
     pq.write_table(pa.table({"turn_id": ["d/1"]}), tmp_path / "other.parquet")
     with pytest.raises(DataError, match=r"other\.parquet: no column 'db_id'"):
         read_trajectories(tmp_path / "other.parquet")
+
+
+def test_a_file_without_version_is_the_first_and_read_as_far_as_it_goes(tmp_path):
+    path = tmp_path / "old.parquet"
+    write_trajectories(path, [FULL, FAULT])
+    rows = pq.read_table(path).drop_columns(["matches"]).to_pylist()
+    for row in rows:
+        for step in row["steps"]:
+            del step["result_class"]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    without = tuple(replace(step, result_class=None) for step in STEPS)
+    old = replace(FULL, trajectory=replace(FULL.trajectory, steps=without, matches=()))
+    assert read_trajectories(path) == [old, FAULT]
+
+
+def test_a_file_of_this_version_lacks_no_column(tmp_path):
+    path = tmp_path / "cut.parquet"
+    write_trajectories(path, [FULL])
+    pq.write_table(pq.read_table(path).drop_columns(["matches"]), path)
+    with pytest.raises(DataError, match="no column 'matches'"):
+        read_trajectories(path)
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path):
+    path = tmp_path / "new.parquet"
+    write_trajectories(path, [FULL])
+    later = pq.read_table(path).replace_schema_metadata({"mtsql_version": str(VERSION + 1)})
+    pq.write_table(later, path)
+    with pytest.raises(DataError, match=rf"version {VERSION + 1}; this mtsql reads up to"):
+        read_trajectories(path)
 
 
 def test_arrays_that_do_not_fit_are_refused():
