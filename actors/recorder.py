@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 
 from actors.rollout import TokenSequence
 from envs.turn_env import TurnSpec
-from mtsql.rewards import Reward, ability_metrics
+from mtsql.abilities import ability_metrics
+from mtsql.rewards import Reward
 from mtsql.store import StoredTrajectory, write_trajectories
 from mtsql.trajectory import Ending, Trajectory
 

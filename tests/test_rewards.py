@@ -3,57 +3,28 @@
 from dataclasses import replace
 
 import pytest
+from hand_steps import (
+    LOOSE,
+    RIGHT,
+    WRONG,
+    answer,
+    correct,
+    execute,
+    look,
+    play,
+    propose,
+    scored,
+    verify,
+)
 
 from mtsql.config import RewardConfig
 from mtsql.evaluation.records import Judgement
-from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall, VerifyTarget
-from mtsql.rewards import ability_metrics, outcome_reward, score, verdict_rewards
-from mtsql.trajectory import Ending, Step, Trajectory
+from mtsql.process_rewards import verdict_rewards
+from mtsql.protocol import ParseFailure
+from mtsql.rewards import outcome_reward, parts_of, score
+from mtsql.trajectory import Ending, Step
 
 CONFIG = RewardConfig(ex=1.0, em=1.0, verify=0.1)
-RIGHT = Judgement(ex=True, em=True, status="ok")
-LOOSE = Judgement(ex=True, em=False, status="ok")
-WRONG = Judgement(ex=False, em=False, status="ok")
-
-
-def propose(number=0):
-    action = ToolCall(name=ActionName.PROPOSE, sql=f"SELECT {number}")
-    return Step(message="", action=action, observation="{}", proposal=number)
-
-
-def correct(number):
-    action = ToolCall(name=ActionName.CORRECT, sql=f"SELECT {number}")
-    return Step(message="", action=action, observation="{}", proposal=number)
-
-
-def execute(number=0, *, is_suspicious=False):
-    return Step(
-        message="",
-        action=ToolCall(name=ActionName.EXECUTE),
-        observation="{}",
-        proposal=number,
-        status="ok",
-        is_suspicious=is_suspicious,
-    )
-
-
-def verify(verdict, number=0, target: VerifyTarget = "execution"):
-    action = ToolCall(name=ActionName.VERIFY, target=target, verdict=verdict)
-    return Step(message="", action=action, observation="{}", proposal=number)
-
-
-def answer(number=0):
-    return Step(message="", action=Answer(), observation=None, proposal=number)
-
-
-def play(*steps, judgements=(RIGHT,), ending=Ending.ANSWERED):
-    return Trajectory(
-        turn_id="d/0",
-        steps=steps,
-        ending=ending,
-        proposals=tuple(f"SELECT {number}" for number in range(len(judgements))),
-        judgements=tuple(judgements),
-    )
 
 
 def steps_of(*steps, judgements=(RIGHT,)):
@@ -191,47 +162,66 @@ def test_a_part_without_a_weight_needs_no_verdict():
     assert outcome_reward(no_em, RewardConfig(ex=1.0, em=0.0)) == 1.0
 
 
-def test_abilities_are_shares_of_what_was_played():
-    trajectories = [
-        # executes, sees a wrong result, corrects it
-        play(
-            propose(0),
-            execute(0),
-            verify("fail", 0),
-            correct(1),
-            execute(1),
-            answer(1),
-            judgements=(WRONG, RIGHT),
-        ),
-        play(propose(), answer(), judgements=(WRONG,)),  # blind
-        play(propose(0), execute(0), correct(1), answer(1), judgements=(RIGHT, WRONG)),
-        play(propose(), verify(None, target="memory"), execute(), verify("fail"), answer()),
-        play(ending=Ending.INFRA_FAULT, judgements=()),
-    ]
-    metrics = ability_metrics(trajectories)
-    assert metrics == {
-        "ending_answered": 4.0,
-        "ending_max_steps": 0.0,
-        "ending_max_tokens": 0.0,
-        "ending_malformed": 0.0,
-        "ending_infra_fault": 1.0,
-        "executed": 0.75,
-        "corrected": 0.5,
-        "corrected_to_right": 1.0,
-        "broken_by_correction": 0.25,
-        "verified": 0.5,
-        "verdict_right": 0.5,
-        "verdict_missing": 0.0,
-        "memory_verified": 0.25,
-        "blind_answer": 0.5,  # the second, and the third, whose correction was never run
-        "first_right": 0.5,
-        "right": 0.5,
-        "mean_steps": (6 + 2 + 4 + 5) / 4,
-    }
+R1 = RewardConfig(preset="mtsql_r1")
 
 
-def test_shares_without_a_base_are_left_out():
-    metrics = ability_metrics([play(propose(), answer())])
-    assert "corrected_to_right" not in metrics
-    assert "verdict_right" not in metrics
-    assert ability_metrics([]) == {f"ending_{ending}": 0.0 for ending in Ending}
+def test_the_example_of_the_preset():
+    steps = (
+        propose(0),
+        execute(0),
+        verify("fail", 0),
+        correct(1),
+        execute(1),
+        verify("pass", 1),
+        look(1),
+        verify("pass", 1, target="memory"),
+        answer(1),
+    )
+    trajectory = play(*steps, judgements=(WRONG, RIGHT), f1s=(0.8, 1.0))
+    reward = scored(trajectory, R1)
+    expected = [0.64, 0, 0.05, 0.16, 0, 0.05, 0, 0.1, 2]
+    assert list(reward.step_rewards) == pytest.approx(expected)
+    assert (reward.total, reward.outcome) == (pytest.approx(3.0), 2.0)
+    parts = parts_of(trajectory, R1)
+    assert parts is not None
+    assert (parts.ex, parts.em, parts.verify, parts.coherence) == pytest.approx((1, 1, 0.1, 0.1))
+    assert parts.generation == pytest.approx(0.8)
+
+
+def test_the_presets_range_is_zero_to_three():
+    assert scored(play(propose(), answer(), f1s=(1.0,)), R1).total == pytest.approx(2.8)
+    executed = play(propose(), execute(), verify("pass"), answer(), f1s=(1.0,))
+    assert scored(executed, R1).total == pytest.approx(2.9)
+    wrong = play(propose(), answer(), judgements=(WRONG,), f1s=(0.0,))
+    assert scored(wrong, R1).total == 0.0
+
+
+def test_keys_beside_a_preset_win():
+    assert (R1.verify, R1.coherence, R1.generation, R1.verdicts) == (0.1, 0.1, 0.8, "mean")
+    changed = RewardConfig.model_validate({"preset": "mtsql_r1", "generation": 0.5})
+    assert (changed.generation, changed.coherence) == (0.5, 0.1)
+    assert RewardConfig.model_validate(changed.model_dump()) == changed
+
+
+def test_the_defaults_pay_verdicts_on_execution_only():
+    assert RewardConfig() == RewardConfig(ex=1.0, em=1.0, verify=0.1)
+    steps = (propose(), execute(), verify("pass"), look(), verify("pass", target="memory"))
+    reward = scored(play(*steps, answer(), f1s=(1.0,)), RewardConfig())
+    assert reward.step_rewards == (0.0, 0.0, 0.1, 0.0, 0.0, 2.0)
+
+
+def test_the_scalar_baseline_puts_all_on_the_last_step():
+    trajectory = play(propose(), execute(), verify("pass"), answer(), f1s=(1.0,))
+    spread = scored(trajectory, R1)
+    whole = scored(trajectory, R1.model_copy(update={"attribution": "last"}))
+    assert list(spread.step_rewards) == pytest.approx([0.8, 0, 0.1, 2])
+    assert whole.step_rewards == (0.0, 0.0, 0.0, spread.total)
+    assert (whole.total, whole.outcome) == (spread.total, 2.0)
+
+
+def test_what_is_unscored_has_no_parts():
+    fault = replace(play(propose()), ending=Ending.INFRA_FAULT, judgements=(), fault="worker lost")
+    assert parts_of(fault, R1) is None
+    nothing = parts_of(play(judgements=(), ending=Ending.MAX_TOKENS), R1)
+    assert nothing is not None
+    assert nothing.ex == 0.0

@@ -15,6 +15,7 @@ from hand_made import (
     EXECUTE,
     FIRST,
     IN_PARIS,
+    SECOND,
     correct,
     judge,
     propose,
@@ -24,9 +25,9 @@ from hand_made import (
 
 from actors.codec import Codec
 from actors.rollout import ModelFault, Sampled, TokenSequence, encode, play
-from envs.turn_env import TurnEnv
+from envs.turn_env import TurnEnv, TurnSpec
 from mtsql.config import EnvironmentConfig, RewardConfig
-from mtsql.protocol import ACTIONS
+from mtsql.protocol import ACTIONS, ActionName, ToolCall, render_action
 from mtsql.rewards import score
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits
@@ -66,14 +67,14 @@ class Script:
 
 
 def run(
-    database: Path, codec: Codec, sample: Script, **options: Any
+    database: Path, codec: Codec, sample: Script, *, spec: TurnSpec = FIRST, **options: Any
 ) -> tuple[Trajectory, TokenSequence]:
     settings: dict[str, Any] = {"prompt": "compact"} | options
     config = EnvironmentConfig(**settings)
 
     async def one() -> tuple[Trajectory, TokenSequence]:
         async with LocalPool({"shops": database}, num_workers=1) as pool:
-            env = TurnEnv(FIRST, pool, config, QueryLimits())
+            env = TurnEnv(spec, pool, config, QueryLimits())
             return await play(env, codec, sample, config)
 
     return asyncio.run(one())
@@ -145,6 +146,36 @@ def test_rewards_lie_on_the_last_token_of_their_step(database: Path, codec: Code
     assert all(sequence.response_ids[end] == codec.end_of_turn for end in sequence.step_ends)
     with pytest.raises(ValueError, match="1 rewards for 5 steps"):
         sequence.token_rewards([1.0])
+
+
+def test_every_kind_of_reward_lies_on_its_token(database: Path, codec: Codec) -> None:
+    look = render_action(ToolCall(name=ActionName.VERIFY, target="memory"))
+    coherent = render_action(ToolCall(name=ActionName.VERIFY, target="memory", verdict="pass"))
+    mended = SECOND.turn.gold_sql
+    messages = [
+        propose("SELECT count(*) FROM shop"),  # F1 2 * 2 / (2 * 2 + 1) = 0.8
+        EXECUTE,
+        judge("fail"),
+        correct(mended),
+        look,
+        coherent,
+        ANSWER,
+    ]
+    trajectory, sequence = run(database, codec, Script(codec, messages), spec=SECOND)
+    config = RewardConfig(preset="mtsql_r1")
+    spread = score(trajectory, config)
+    whole = score(trajectory, config.model_copy(update={"attribution": "last"}))
+    assert spread is not None
+    assert whole is not None
+    earned = [0.64, 0.0, 0.1, 0.16, 0.0, 0.1, 2.0]
+    # The last sampled token before each observation, and the last one of all.
+    mask = sequence.response_mask
+    ends = [index for index in range(len(mask)) if mask[index : index + 2] in ((1, 0), (1,))]
+    by_token = dict(zip(ends, earned, strict=True))
+    expected = [by_token.get(index, 0.0) for index in range(len(mask))]
+    assert sequence.token_rewards(spread.step_rewards) == pytest.approx(expected)
+    scalar = [0.0] * (len(mask) - 1) + [3.0]
+    assert sequence.token_rewards(whole.step_rewards) == pytest.approx(scalar)
 
 
 def test_text_gives_the_ids_and_mask_that_sampling_gives(database: Path, codec: Codec) -> None:

@@ -13,13 +13,14 @@ import pytest
 from envs.play import collect
 from envs.scripted import ScriptedPolicy, scripted_trajectories
 from envs.turn_env import PastTurn, TurnEnv, TurnSpec, turn_specs
+from mtsql.abilities import ability_metrics
 from mtsql.config import EnvironmentConfig, RewardConfig, ScriptConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
 from mtsql.data.records import Turn
 from mtsql.perturb import flip_case, guessed_columns
 from mtsql.protocol import ActionName, Answer
-from mtsql.rewards import ability_metrics, score
+from mtsql.rewards import score
 from mtsql.schema import Column, Schema, Table
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits

@@ -1,0 +1,236 @@
+"""Process rewards: what each step of a finished trajectory earns on the way to its answer.
+
+Three abilities (MTSQL-R1, arXiv 2510.12831), each a pure function with one number for every step,
+or None where a step is not judged:
+
+    execution verdict  pass or fail against what gold says of the executed result
+    memory verdict     pass or fail against the measured coherence of the proposal
+    generation         clause F1 of a proposal minus that of the proposal before it
+
+What holds for verdicts: a call without one is no verdict, never "pass". A verdict is about the last
+observation of its kind, on the proposal that is current; without one it counts for nothing. Only
+the first verdict on a proposal counts, and a proposal that repeats the text of an earlier one
+(comments, spaces and letter case aside) is no new proposal. Everything is judged by typed facts;
+no text of a message, a question, a cell or an observation is read.
+
+Example: the first proposal drops a condition (F1 0.8, EX 0), the second is gold
+    step        propose  execute  fail   correct  execute  pass   answer
+    execution   -        -        1.0    -        -        1.0    -
+    generation  0.8      -        -      0.2      -        -      -
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import sqlglot
+from sqlglot.errors import SqlglotError
+
+from mtsql.config import RewardConfig
+from mtsql.protocol import ActionName, ToolCall, Verdict, VerifyTarget
+from mtsql.sql.records import QueryStatus
+from mtsql.trajectory import ResultClass, Step, Trajectory
+
+Values = tuple[float | None, ...]
+"""One for each step."""
+
+
+def verdict_rewards(trajectory: Trajectory, config: RewardConfig) -> Values:
+    """What execution verdicts earn: `config.verify` times `execution_values`, given out by
+    `config.verdicts`.
+
+    With `each`, once a right result was passed no later verdict earns anything: the turn is solved.
+    With `mean` the weight is divided by the number of verdicts that count.
+    """
+    values = execution_values(trajectory, config)
+    return _give_out(trajectory, values, config.verify, config)
+
+
+def memory_rewards(trajectory: Trajectory, config: RewardConfig) -> Values:
+    """What memory verdicts earn: `config.coherence` times `memory_values`, given out the same."""
+    values = memory_values(trajectory, config)
+    return _give_out(trajectory, values, config.coherence, config)
+
+
+def generation_rewards(trajectory: Trajectory, config: RewardConfig) -> Values:
+    return tuple(
+        None if value is None else config.generation * value
+        for value in generation_values(trajectory)
+    )
+
+
+def execution_values(trajectory: Trajectory, config: RewardConfig) -> Values:
+    """1 for a right execution verdict, -1 for a wrong one.
+
+    With the table `gold`, from what the execution showed and whether the proposal matches gold:
+
+        result                        gold     pass   fail
+        ok, cut                       matches  1      -1
+        empty, all NULL, zero         matches  1      none: doubting it is no mistake
+        any of these                  differs  -1     1
+        error, refused, timeout, ...  any      -1     1
+        any                           unknown  none   none
+
+    A wrong verdict costs as much as a right one earns, so that a guess gains nothing. With the
+    table `reference`: an error or a refusal 0 / 1, empty 0 / 0.1, anything else 1 / 0.
+    """
+    executed: dict[int, Step] = {}
+    judged: set[int] = set()
+    firsts = first_uses(trajectory.proposals)
+    values: list[float | None] = []
+    for step in trajectory.steps:
+        values.append(None)
+        if step.proposal is None or step.proposal >= len(trajectory.judgements):
+            continue
+        if step.calls(ActionName.EXECUTE) and step.status is not None:
+            executed[step.proposal] = step
+        verdict = _verdict(step, "execution")
+        if verdict is None or step.proposal not in executed or firsts[step.proposal] in judged:
+            continue
+        judged.add(firsts[step.proposal])
+        truth = trajectory.judgements[step.proposal].ex
+        if config.verdict_table == "reference":
+            values[-1] = _reference_value(verdict, executed[step.proposal])
+        elif truth is not None:
+            values[-1] = _gold_value(verdict, truth, executed[step.proposal])
+    return tuple(values)
+
+
+def memory_values(trajectory: Trajectory, config: RewardConfig) -> Values:
+    """1 for a right memory verdict, -1 for a wrong one.
+
+    A proposal is coherent if its measured coherence (`ClauseMatch.coherence`) reaches
+    `config.coherent_from`, and incoherent if it does not and its result is wrong too. Between the
+    two, right but written differently from gold, nothing is judged. Nor is anything where memory
+    had no comparison to show: on a first turn, or with SQL that cannot be read.
+    """
+    shown: set[int] = set()
+    judged: set[int] = set()
+    firsts = first_uses(trajectory.proposals)
+    values: list[float | None] = []
+    for step in trajectory.steps:
+        values.append(None)
+        if step.proposal is None or step.proposal >= len(trajectory.judgements):
+            continue
+        if step.num_kept is not None:
+            # A verdict that came with this step was given before anything was seen.
+            shown.add(step.proposal)
+            continue
+        verdict = _verdict(step, "memory")
+        if verdict is None or step.proposal not in shown or firsts[step.proposal] in judged:
+            continue
+        judged.add(firsts[step.proposal])
+        is_coherent = _is_coherent(trajectory, step.proposal, config.coherent_from)
+        if is_coherent is not None:
+            values[-1] = 1.0 if (verdict == "pass") == is_coherent else -1.0
+    return tuple(values)
+
+
+def generation_values(trajectory: Trajectory) -> Values:
+    """Gain in clause F1 on each step that makes a new proposal; from 0 before the first one.
+
+    The gains sum to the F1 of the last proposal: a first try never lowers a corrected trajectory,
+    and neither going back and forth nor exploring pays. A proposal that got no reply (the last
+    message of a turn) can lose but not gain.
+    """
+    matches = trajectory.matches
+    firsts = first_uses(trajectory.proposals)
+    values: list[float | None] = [None] * len(trajectory.steps)
+    if len(matches) != len(trajectory.proposals):
+        return tuple(values)
+    before: int | None = None
+    for number, step in enumerate(trajectory.steps):
+        current = step.proposal
+        if current is None or current == before:
+            continue
+        f1 = matches[current].f1
+        last_f1 = matches[before].f1 if before is not None else 0.0
+        if f1 is None or last_f1 is None:
+            return (None,) * len(trajectory.steps)
+        if before is None or firsts[before] != firsts[current]:
+            gain = f1 - last_f1
+            values[number] = gain if step.observation is not None else min(gain, 0.0)
+        before = current
+    return tuple(values)
+
+
+def first_uses(proposals: Sequence[str]) -> tuple[int, ...]:
+    """For each proposal the index of the first one that says the same.
+
+    Example: SELECT 1, SELECT 2, select 1 -- again
+        0 1 0
+    """
+    seen: dict[tuple[str, ...], int] = {}
+    return tuple(seen.setdefault(_words(sql), index) for index, sql in enumerate(proposals))
+
+
+def result_class(step: Step) -> ResultClass | None:
+    """What an execute step showed; older records tell less, and are read as far as they go."""
+    if step.result_class is not None:
+        return ResultClass(step.result_class)
+    if step.status is None or step.status == QueryStatus.INFRA_FAULT:
+        return None
+    if step.status == QueryStatus.OK:
+        return ResultClass.EMPTY if step.num_rows == 0 else ResultClass.OK
+    return ResultClass.TIMEOUT if step.status == "interrupted" else ResultClass(step.status)
+
+
+@lru_cache(maxsize=8192)
+def _words(sql: str) -> tuple[str, ...]:
+    try:
+        tokens = sqlglot.tokenize(sql, read="sqlite")
+    except SqlglotError:
+        return (" ".join(sql.split()),)
+    is_text = sqlglot.TokenType.STRING
+    words = tuple(
+        f"'{one.text}'" if one.token_type is is_text else one.text.lower() for one in tokens
+    )
+    return words[:-1] if words[-1:] == (";",) else words
+
+
+def _verdict(step: Step, target: VerifyTarget) -> Verdict | None:
+    action = step.action
+    if not isinstance(action, ToolCall) or action.name is not ActionName.VERIFY:
+        return None
+    return action.verdict if action.target == target else None
+
+
+def _gold_value(verdict: Verdict, truth: bool, execution: Step) -> float | None:
+    if (verdict == "pass") == (truth and execution.status == QueryStatus.OK):
+        return 1.0
+    return None if truth and execution.is_suspicious else -1.0
+
+
+def _reference_value(verdict: Verdict, execution: Step) -> float:
+    shown = result_class(execution)
+    if execution.status != QueryStatus.OK:
+        return float(verdict == "fail")
+    if shown is ResultClass.EMPTY:
+        return 0.1 if verdict == "fail" else 0.0
+    return float(verdict == "pass")
+
+
+def _is_coherent(trajectory: Trajectory, proposal: int, coherent_from: float) -> bool | None:
+    if len(trajectory.matches) != len(trajectory.proposals):
+        return None
+    coherence = trajectory.matches[proposal].coherence
+    if coherence is None:
+        return None
+    if coherence >= coherent_from:
+        return True
+    return False if trajectory.judgements[proposal].ex is False else None
+
+
+def _give_out(
+    trajectory: Trajectory, values: Values, weight: float, config: RewardConfig
+) -> Values:
+    if config.verdicts == "mean":
+        num_given = sum(value is not None for value in values)
+        return tuple(None if value is None else weight * value / num_given for value in values)
+    rewards: list[float | None] = []
+    is_solved = False
+    for step, value in zip(trajectory.steps, values, strict=True):
+        is_paid = value is not None and not (is_solved and value > 0)
+        rewards.append(weight * value if value is not None and is_paid else None)
+        is_pass = isinstance(step.action, ToolCall) and step.action.verdict == "pass"
+        is_solved = is_solved or (value is not None and value > 0 and is_pass)
+    return tuple(rewards)
