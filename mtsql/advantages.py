@@ -5,6 +5,7 @@ Axes: G trajectories of a group, S steps of one (ragged), B trajectories of a ba
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import accumulate, zip_longest
 from statistics import fmean, pstdev
 
 import numpy as np
@@ -51,6 +52,34 @@ def grpo_steps(
     return [
         [outcome if reward is None else outcome + reward - baseline for reward in steps]
         for outcome, steps in zip(grpo(outcomes_G), process_G_S, strict=True)
+    ]
+
+
+def grpo_togo(
+    outcomes_G: Sequence[float], process_G_S: Sequence[Sequence[float | None]]
+) -> list[list[float]]:
+    """One advantage for each step: the trajectory's outcome, plus process rewards still to come.
+
+    Every step gets `grpo(outcomes)`, plus the sum of the process rewards from this step to the end,
+    minus the mean of the same sum, from the step of the same number, over the group (0 for those
+    that have ended). So rewards of several kinds and sizes go together, a step that earns nothing
+    is compared with those that earn something, and none answers for what was earned before it.
+
+    Example: outcomes 2 2; process [0.8, 0.1, -] and [0.4, -]
+        sums to the end  0.9 0.1 0.0   0.4 0.0   means 0.65 0.05 0.0
+        advantages       0.25 0.05 0.0   -0.25 -0.05
+    """
+    if len(outcomes_G) != len(process_G_S):
+        raise ValueError(
+            f"{len(outcomes_G)} outcomes, but steps of {len(process_G_S)} trajectories"
+        )
+    sums_G_S = [
+        list(accumulate(reward or 0.0 for reward in reversed(steps)))[::-1] for steps in process_G_S
+    ]
+    means_S = [fmean(sums_G) for sums_G in zip_longest(*sums_G_S, fillvalue=0.0)]
+    return [
+        [outcome + rest - mean for rest, mean in zip(sums_S, means_S, strict=False)]
+        for outcome, sums_S in zip(grpo(outcomes_G), sums_G_S, strict=True)
     ]
 
 
@@ -127,12 +156,23 @@ def _whole(rewards_G_S: list[list[float]]) -> list[list[float]]:
 
 
 def _by_step(rewards_G_S: list[list[float]]) -> list[list[float]]:
+    return grpo_steps(*_split(rewards_G_S))
+
+
+def _to_go(rewards_G_S: list[list[float]]) -> list[list[float]]:
+    return grpo_togo(*_split(rewards_G_S))
+
+
+def _split(
+    rewards_G_S: list[list[float]],
+) -> tuple[list[float], list[list[float | None]]]:
+    """Outcomes, and the process rewards before the last step."""
     outcomes = [steps[-1] for steps in rewards_G_S]
-    process = [[*(reward or None for reward in steps[:-1]), None] for steps in rewards_G_S]
-    return grpo_steps(outcomes, process)
+    return outcomes, [[*(reward or None for reward in steps[:-1]), None] for steps in rewards_G_S]
 
 
 MODES: dict[str, Callable[[list[list[float]]], list[list[float]]]] = {
     "grpo": _whole,
     "grpo_steps": _by_step,
+    "grpo_togo": _to_go,
 }

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from mtsql.advantages import grpo, grpo_steps, token_advantages
+from mtsql.advantages import grpo, grpo_steps, grpo_togo, token_advantages
 
 
 def close(values):
@@ -52,6 +52,30 @@ def test_a_small_process_reward_stays_small_when_outcomes_hardly_differ():
     assert steps == [[pytest.approx(0.1), 0.0], [pytest.approx(-0.1), 0.0]]
 
 
+def test_a_step_answers_for_the_process_rewards_still_to_come():
+    # sums to the end 0.9 0.1 0 and 0.4 0; means 0.65 0.05 0; outcomes are equal
+    steps = grpo_togo([2.0, 2.0], [[0.8, 0.1, None], [0.4, None]])
+    assert steps[0] == close([0.25, 0.05, 0.0])
+    assert steps[1] == close([-0.25, -0.05])
+
+
+def test_to_go_compares_a_step_that_earns_nothing_with_those_that_earn():
+    # outcomes 2 0: 1 -1; proposals of F1 1 and 0 at weight 0.8: 0.4 -0.4
+    steps = grpo_togo([2.0, 0.0], [[0.8, None], [None, None]])
+    assert steps == [close([1.4, 1.0]), close([-1.4, -1.0])]
+    assert grpo_togo([2.0], [[0.8, None]]) == [[0.0, 0.0]]
+
+
+def test_a_mistake_made_on_purpose_gains_nothing_in_the_default_mode():
+    # Both answer rightly; one proposes a wrong query first, says so, and is paid twice.
+    mask = [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+    staged = [0, 0, 0, 0, 0.1, 0, 0, 0, 0, 0, 0.1, 0, 2.0]
+    direct_mask = [1, 0, 1, 0, 1, 0, 1]
+    direct = [0, 0, 0, 0, 0.1, 0, 2.0]
+    advantages = token_advantages([staged, direct], [mask, direct_mask], ["a", "a"], "grpo_steps")
+    assert advantages == [close([0.0] * 13), close([0.0] * 7)]
+
+
 def test_tokens_of_a_step_share_its_advantage_and_observations_get_none():
     mask = [0, 1, 1, 0, 1, 0, 1, 1]
     good = [0, 0, 0, 0, 0.1, 0, 0, 2.0]
@@ -79,7 +103,7 @@ def test_groups_do_not_mix_and_rows_may_come_in_any_order():
         assert row == close(want)
 
 
-@pytest.mark.parametrize("mode", ["grpo", "grpo_steps"])
+@pytest.mark.parametrize("mode", ["grpo", "grpo_steps", "grpo_togo"])
 def test_padding_rows_count_in_no_group(mode):
     rewards = [[0, 2.0], [0, 0], [0, 0]]
     masks = [[1, 1], [0, 0], [1, 1]]
@@ -89,7 +113,7 @@ def test_padding_rows_count_in_no_group(mode):
     assert advantages[2] == close([-1, -1])
 
 
-@pytest.mark.parametrize("mode", ["grpo", "grpo_steps"])
+@pytest.mark.parametrize("mode", ["grpo", "grpo_steps", "grpo_togo"])
 def test_a_group_of_one_gets_zeros(mode):
     assert token_advantages([[0.1, 0, 2.0]], [[1, 0, 1]], ["a"], mode) == [[0.0, 0.0, 0.0]]
 
@@ -111,10 +135,11 @@ def test_misplaced_rewards_and_unequal_lengths_are_refused():
         token_advantages([[1.0]], [[1, 1]], ["a"], "grpo")
     with pytest.raises(ValueError, match="rows differ"):
         token_advantages([[1.0]], [[1]], [], "grpo")
-    with pytest.raises(ValueError, match="known: grpo, grpo_steps"):
+    with pytest.raises(ValueError, match="known: grpo, grpo_steps, grpo_togo"):
         token_advantages([[1.0]], [[1]], ["a"], "gae")
-    with pytest.raises(ValueError, match="2 outcomes, but steps of 1"):
-        grpo_steps([1.0, 2.0], [[None]])
+    for mode in (grpo_steps, grpo_togo):
+        with pytest.raises(ValueError, match="2 outcomes, but steps of 1"):
+            mode([1.0, 2.0], [[None]])
 
 
 def test_a_whole_batch_takes_milliseconds():

@@ -70,6 +70,17 @@ def test_an_override_is_checked_like_a_key() -> None:
         load_config(demo, ["rl.num_steps"])
 
 
+def test_rewards_of_several_kinds_need_an_advantage_that_knows_them() -> None:
+    demo = ROOT / "recipes" / "demo_cpu.yaml"
+    preset = ["reward.preset=mtsql_r1"]
+    with pytest.raises(ConfigError, match=r"set rl\.advantage to grpo_togo or grpo"):
+        load_config(demo, preset)
+    for fix in ("rl.advantage=grpo_togo", "rl.advantage=grpo", "reward.attribution=last"):
+        assert load_config(demo, [*preset, fix]).reward.generation == 0.8
+    with pytest.raises(ConfigError, match=r"key 'reward\.preset'"):
+        load_config(demo, ["reward.preset=r1"])
+
+
 def test_a_recipe_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such recipe"):
         load_config(tmp_path / "nothing.yaml")

@@ -189,6 +189,8 @@ def test_advantages_pass_through_verl_unchanged() -> None:
     rewards = [[0, 0, 0, 0.1, 0, 2], [-0.1, 0, 0, 0, 0, 0]]
     by_hand = {
         "mtsql_grpo_steps": [[1, 1, 0, 1.1, 0, 1], [-1.1, 0, -1, -1, 0, 0]],
+        # To the end 0.1 0.1 0 and -0.1 0: minus the means 0 0.05 0.
+        "mtsql_grpo_togo": [[1.1, 1.1, 0, 1.05, 0, 1], [-1.1, 0, -1.05, -1.05, 0, 0]],
         "mtsql_grpo": [[1, 1, 0, 1, 0, 1], [-1, 0, -1, -1, 0, 0]],
     }
     for name, expected in by_hand.items():
