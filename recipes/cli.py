@@ -148,6 +148,23 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def rescore(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from mtsql.rescore import headline, rescore_json, rescore_table
+    from mtsql.rescore import rescore as score_again
+
+    result = score_again(arguments.run_folder, arguments.overrides)
+    if arguments.json:
+        print(rescore_json(result))
+        return 0
+    print(headline(result))
+    Console().print(rescore_table(result))
+    for name in result.differing:
+        print(f"differs: {name}")
+    return 0
+
+
 def _print_stats(folder: Path) -> int:
     from rich.console import Console
 
@@ -180,6 +197,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     reporting = _command(commands, "report", report, "write RUN_DIR/report.html again")
     reporting.add_argument("run_folder", metavar="RUN_DIR", type=Path)
+    scoring = _command(commands, "rescore", rescore, "score a run's saved trajectories again")
+    scoring.add_argument("run_folder", metavar="RUN_DIR", type=Path)
+    scoring.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="reward keys, e.g. reward.verify=0.2"
+    )
+    scoring.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return parser
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = str(ROOT / "recipes" / "demo_cpu.yaml")
 HELP = [
     [], ["doctor"], ["data"], ["data", "generate"], ["data", "prepare"], ["data", "stats"],
-    ["train"], ["eval"], ["sql"], ["bench"], ["bench", "sql"], ["report"],
+    ["train"], ["eval"], ["sql"], ["bench"], ["bench", "sql"], ["report"], ["rescore"],
 ]  # fmt: skip
 
 
@@ -76,6 +76,7 @@ def test_help_imports_only_the_standard_library() -> None:
         (["train", DEMO, "environment.dialect=mine"], "environment.dialect"),
         (["eval", DEMO, "name=/"], "key 'name'"),
         (["report", "nothing"], "nothing: no such run folder"),
+        (["rescore", "nothing"], "nothing: holds no run"),
         (["data", "stats", "nothing"], "nothing"),
         (["data", "prepare", "sparc", "--source", "nothing", "--out", "out"], "nothing"),
     ],
