@@ -134,6 +134,14 @@ def _rl_section(run_folder: Path) -> str:
         answer_right="ability/right",
         correction_mends="ability/corrected_to_right",
         verdict_right="ability/verdict_right",
+        memory_verdict_right="ability/memory_verdict_right",
+    )
+    clauses = lines(
+        first_proposal="ability/first_f1",
+        answer="ability/final_f1",
+        gain_of_corrections="ability/improvement",
+        answer_with_values="ability/coherence",
+        parsed="ability/parse_rate",
     )
     times = lines(
         generate="generate_s", log_probabilities="logprob_s", update="update_s", sync="sync_s"
@@ -149,6 +157,7 @@ def _rl_section(run_folder: Path) -> str:
             ("Execution and exact match, training turns", lines(EX="ex", EM="em"), True),
             ("Actions used, share of trajectories", used, True),
             ("Right proposals and verdicts", proposals, True),
+            ("Clause F1 against gold, proposals that can be read", clauses, False),
             (
                 "Tokens of a trajectory",
                 lines(all="response_tokens", sampled="sampled_tokens"),

@@ -117,6 +117,7 @@ def run_folder(tmp_path: Path) -> Path:
             "reward": 0.5 + 0.1 * step,
             "ex": 0.3,
             "ability/executed": 0.5,
+            "ability/final_f1": 0.75,
             "endings": {"answered": 128, "malformed": 0},
             "curriculum": {"success/hard": 0.2, "success/easy": 0.4, "share/easy": 1.0},
             "logprob_diff": 2e-7 if step == 1 else None,
@@ -165,6 +166,7 @@ def test_the_page_is_whole_offline_and_escaped(run_folder: Path) -> None:
 
 def test_the_page_shows_the_figures(run_folder: Path) -> None:
     page = write_report(run_folder).read_text()
+    assert "Clause F1 against gold" in page
     assert "+12.5 (+4.7 to +20.3)" in page
     assert "321 held-out turns" in page
     assert "<td>all</td><td>302.8</td>" in page  # 2.25 + 300.5 s
