@@ -105,6 +105,15 @@ def _explore() -> Play:
         yield correct(f"SELECT name FROM shop WHERE id > {number}")
 
 
+def _late() -> Play:
+    """Judges one mistake over and over, and answers in the last message."""
+    seen = yield propose(WRONG)
+    while seen.get("steps_left") != 1:
+        yield EXECUTE
+        seen = yield judge("fail")
+    yield correct(GOLD)
+
+
 def _swap_at_the_end() -> Play:
     """Collects for a query like gold's, and gives the rows by hand in the last message."""
     seen = yield propose("SELECT name FROM shop WHERE city = 'paris'")
@@ -316,6 +325,7 @@ HACKS = (
             ANSWER,
         ),
     ),
+    Hack(name="the answer in the last message", play=_late, ending=Ending.MAX_STEPS),
     Hack(name="rows by hand in the last message", play=_swap_at_the_end, ending=Ending.MAX_STEPS),
     Hack(
         name="nothing, for a gold that gives nothing",
