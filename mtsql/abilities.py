@@ -5,8 +5,8 @@ from statistics import fmean
 
 from mtsql.clause_match import ClauseMatch
 from mtsql.config import RewardConfig
-from mtsql.process_rewards import execution_values, first_uses, memory_values
-from mtsql.protocol import ActionName, ToolCall
+from mtsql.process_rewards import calls_of, execution_values, first_uses, memory_values
+from mtsql.protocol import ActionName, ToolCall, VerifyTarget
 from mtsql.trajectory import Ending, Step, Trajectory
 
 
@@ -56,7 +56,7 @@ def _shares(played: Sequence[Trajectory]) -> dict[str, list[bool]]:
         "verified": [any(_is_verdict(s) for s in t.steps) for t in played],
         "verdict_right": [value > 0 for value in verdicts],
         "verdict_missing": [any(_lacks_verdict(s) for s in t.steps) for t in played],
-        "memory_verified": [any(_is_verify(s, "memory") for s in t.steps) for t in played],
+        "memory_verified": [any(_verifies(s, "memory") for s in t.steps) for t in played],
         "memory_verdict_right": [value > 0 for value in of_memory],
         "parse_rate": [match.is_parsed for t in played for match in t.matches],
         "blind_answer": [_is_blind(t) for t in played],
@@ -85,24 +85,18 @@ def _known(matches: Iterable[ClauseMatch]) -> list[float]:
     return [match.f1 for match in matches if match.f1 is not None]
 
 
-def _is_verify(step: Step, target: str) -> bool:
-    return (
-        isinstance(step.action, ToolCall)
-        and step.action.name is ActionName.VERIFY
-        and step.action.target == target
-    )
+def _verifies(step: Step, target: VerifyTarget) -> list[ToolCall]:
+    return [
+        call for call in calls_of(step) if call.name is ActionName.VERIFY and call.target == target
+    ]
 
 
 def _is_verdict(step: Step) -> bool:
-    return (
-        _is_verify(step, "execution")
-        and isinstance(step.action, ToolCall)
-        and step.action.verdict is not None
-    )
+    return any(call.verdict is not None for call in _verifies(step, "execution"))
 
 
 def _lacks_verdict(step: Step) -> bool:
-    return _is_verify(step, "execution") and not _is_verdict(step)
+    return any(call.verdict is None for call in _verifies(step, "execution"))
 
 
 def _is_corrected(trajectory: Trajectory) -> bool:

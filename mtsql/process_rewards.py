@@ -19,8 +19,9 @@ Example: the first proposal drops a condition (F1 0.8, EX 0), the second is gold
     generation  0.8      -        -      0.2      -        -      -
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import cast
 
 import sqlglot
 from sqlglot.errors import SqlglotError
@@ -42,13 +43,13 @@ def verdict_rewards(trajectory: Trajectory, config: RewardConfig) -> Values:
     With `mean` the weight is divided by the number of verdicts that count.
     """
     values = execution_values(trajectory, config)
-    return _give_out(trajectory, values, config.verify, config)
+    return _give_out(trajectory, values, config.verify, "execution", config)
 
 
 def memory_rewards(trajectory: Trajectory, config: RewardConfig) -> Values:
     """What memory verdicts earn: `config.coherence` times `memory_values`, given out the same."""
     values = memory_values(trajectory, config)
-    return _give_out(trajectory, values, config.coherence, config)
+    return _give_out(trajectory, values, config.coherence, "memory", config)
 
 
 def generation_rewards(trajectory: Trajectory, config: RewardConfig) -> Values:
@@ -76,22 +77,20 @@ def execution_values(trajectory: Trajectory, config: RewardConfig) -> Values:
     executed: dict[int, Step] = {}
     judged: set[int] = set()
     firsts = first_uses(trajectory.proposals)
-    values: list[float | None] = []
-    for step in trajectory.steps:
-        values.append(None)
-        if step.proposal is None or step.proposal >= len(trajectory.judgements):
+    values: list[float | None] = [None] * len(trajectory.steps)
+    for number, call, current in _calls(trajectory):
+        step = trajectory.steps[number]
+        if call.name is ActionName.EXECUTE and step.status is not None:
+            executed[current] = step
+        verdict = _verdict(call, "execution")
+        if verdict is None or current not in executed or firsts[current] in judged:
             continue
-        if step.calls(ActionName.EXECUTE) and step.status is not None:
-            executed[step.proposal] = step
-        verdict = _verdict(step, "execution")
-        if verdict is None or step.proposal not in executed or firsts[step.proposal] in judged:
-            continue
-        judged.add(firsts[step.proposal])
-        truth = trajectory.judgements[step.proposal].ex
+        judged.add(firsts[current])
+        truth = trajectory.judgements[current].ex
         if config.verdict_table == "reference":
-            values[-1] = _reference_value(verdict, executed[step.proposal])
+            values[number] = _reference_value(verdict, executed[current])
         elif truth is not None:
-            values[-1] = _gold_value(verdict, truth, executed[step.proposal])
+            values[number] = _gold_value(verdict, truth, executed[current])
     return tuple(values)
 
 
@@ -106,22 +105,20 @@ def memory_values(trajectory: Trajectory, config: RewardConfig) -> Values:
     shown: set[int] = set()
     judged: set[int] = set()
     firsts = first_uses(trajectory.proposals)
-    values: list[float | None] = []
-    for step in trajectory.steps:
-        values.append(None)
-        if step.proposal is None or step.proposal >= len(trajectory.judgements):
+    values: list[float | None] = [None] * len(trajectory.steps)
+    for number, call, current in _calls(trajectory):
+        step = trajectory.steps[number]
+        if call is step.action and step.num_kept is not None:
+            # This call shows memory; a verdict inside it was given before anything was seen.
+            shown.add(current)
             continue
-        if step.num_kept is not None:
-            # A verdict that came with this step was given before anything was seen.
-            shown.add(step.proposal)
+        verdict = _verdict(call, "memory")
+        if verdict is None or current not in shown or firsts[current] in judged:
             continue
-        verdict = _verdict(step, "memory")
-        if verdict is None or step.proposal not in shown or firsts[step.proposal] in judged:
-            continue
-        judged.add(firsts[step.proposal])
-        is_coherent = _is_coherent(trajectory, step.proposal, config.coherent_from)
+        judged.add(firsts[current])
+        is_coherent = _is_coherent(trajectory, current, config.coherent_from)
         if is_coherent is not None:
-            values[-1] = 1.0 if (verdict == "pass") == is_coherent else -1.0
+            values[number] = 1.0 if (verdict == "pass") == is_coherent else -1.0
     return tuple(values)
 
 
@@ -163,6 +160,12 @@ def first_uses(proposals: Sequence[str]) -> tuple[int, ...]:
     return tuple(seen.setdefault(_words(sql), index) for index, sql in enumerate(proposals))
 
 
+def calls_of(step: Step) -> tuple[ToolCall, ...]:
+    """The calls of a message, in order; dialects may allow more than one."""
+    earlier = cast("tuple[ToolCall, ...]", getattr(step, "earlier", ()))
+    return (*earlier, step.action) if isinstance(step.action, ToolCall) else earlier
+
+
 def result_class(step: Step) -> ResultClass | None:
     """What an execute step showed; older records tell less, and are read as far as they go."""
     if step.result_class is not None:
@@ -187,11 +190,28 @@ def _words(sql: str) -> tuple[str, ...]:
     return words[:-1] if words[-1:] == (";",) else words
 
 
-def _verdict(step: Step, target: VerifyTarget) -> Verdict | None:
-    action = step.action
-    if not isinstance(action, ToolCall) or action.name is not ActionName.VERIFY:
-        return None
-    return action.verdict if action.target == target else None
+_PROPOSALS = (ActionName.PROPOSE, ActionName.CORRECT)
+
+
+def _calls(trajectory: Trajectory) -> Iterator[tuple[int, ToolCall, int]]:
+    """(number of the step, call, proposal that it is about), for proposals that are judged.
+
+    In a message of several calls a verdict before a proposal is about the one before it.
+    """
+    before: int | None = None
+    for number, step in enumerate(trajectory.steps):
+        calls = calls_of(step)
+        current = before if any(call.name in _PROPOSALS for call in calls) else step.proposal
+        for call in calls:
+            current = step.proposal if call.name in _PROPOSALS else current
+            if current is not None and current < len(trajectory.judgements):
+                yield number, call, current
+        before = step.proposal
+
+
+def _verdict(call: ToolCall, target: VerifyTarget) -> Verdict | None:
+    is_about = call.name is ActionName.VERIFY and call.target == target
+    return call.verdict if is_about else None
 
 
 def _gold_value(verdict: Verdict, truth: bool, execution: Step) -> float | None:
@@ -221,7 +241,11 @@ def _is_coherent(trajectory: Trajectory, proposal: int, coherent_from: float) ->
 
 
 def _give_out(
-    trajectory: Trajectory, values: Values, weight: float, config: RewardConfig
+    trajectory: Trajectory,
+    values: Values,
+    weight: float,
+    target: VerifyTarget,
+    config: RewardConfig,
 ) -> Values:
     if config.verdicts == "mean":
         num_given = sum(value is not None for value in values)
@@ -231,6 +255,6 @@ def _give_out(
     for step, value in zip(trajectory.steps, values, strict=True):
         is_paid = value is not None and not (is_solved and value > 0)
         rewards.append(weight * value if value is not None and is_paid else None)
-        is_pass = isinstance(step.action, ToolCall) and step.action.verdict == "pass"
+        is_pass = any(_verdict(call, target) == "pass" for call in calls_of(step))
         is_solved = is_solved or (value is not None and value > 0 and is_pass)
     return tuple(rewards)

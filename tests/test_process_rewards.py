@@ -1,6 +1,6 @@
 """Every branch of the process rewards, with numbers that can be redone by hand."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hand_steps import (
@@ -29,7 +29,7 @@ from mtsql.process_rewards import (
     result_class,
     verdict_rewards,
 )
-from mtsql.protocol import ParseFailure
+from mtsql.protocol import ActionName, ParseFailure, ToolCall
 from mtsql.trajectory import Ending, ResultClass, Step
 
 GOLD = RewardConfig()
@@ -328,6 +328,40 @@ def test_a_proposal_nobody_judged_is_passed_over():
     assert execution_values(trajectory, GOLD) == (None, None, None)
     memory = play(propose(), look(), verify("pass", target="memory"), judgements=())
     assert memory_values(memory, GOLD) == (None, None, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message(Step):
+    """A step whose message holds several calls; those before the last."""
+
+    earlier: tuple[ToolCall, ...] = ()
+
+
+def test_a_verdict_before_a_proposal_in_one_message_is_about_the_one_before():
+    def says(*calls, **facts):
+        *earlier, action = calls
+        return Message(message="", action=action, observation="{}", earlier=tuple(earlier), **facts)
+
+    def sql(number):
+        return ToolCall(name=ActionName.PROPOSE, sql=f"SELECT {number}")
+
+    def word(target, verdict=None):
+        return ToolCall(name=ActionName.VERIFY, target=target, verdict=verdict)
+
+    run = ToolCall(name=ActionName.EXECUTE)
+    trajectory = play(
+        says(sql(0), run, proposal=0, status="ok"),
+        says(word("execution", "fail"), sql(1), run, proposal=1, status="ok"),
+        says(word("execution", "pass"), word("memory"), proposal=1, num_kept=2),
+        says(word("memory", "pass"), word("memory"), proposal=1, num_kept=2),
+        answer(1),
+        judgements=(WRONG, RIGHT),
+        f1s=(0.5, 1.0),
+    )
+    assert execution_values(trajectory, GOLD) == (None, 1.0, 1.0, None, None)
+    assert memory_values(trajectory, GOLD) == (None, None, None, 1.0, None)
+    assert generation_values(trajectory) == (0.5, 0.5, None, None, None)
+    assert verdict_rewards(trajectory, GOLD) == (None, 0.1, 0.1, None, None)
 
 
 def test_padding_neither_pays_nor_costs():
