@@ -137,7 +137,7 @@ def test_the_command_prints_a_table_or_json(trajectories, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("reward.verfy=1", "unknown key 'reward.verfy'; did you mean 'verify'?"),
+        ("reward.generate=1", "unknown key 'reward.generate'; did you mean 'generation'?"),
         ("reward.verify=-1", "key 'reward.verify'"),
         ("reward.preset=r1", "key 'reward.preset'"),
         ("rl.num_steps=1", "write reward.KEY=VALUE"),
