@@ -214,7 +214,7 @@ class RewardConfig(Section):
     generation: NonNegativeFloat = 0.0
     """Times what a proposal gains in clause F1 over the proposal before it, on the step that makes
     it; over a trajectory this sums to the F1 of the last proposal."""
-    verdicts: Literal["each", "mean"] = "each"
+    verdicts: Literal["each", "mean"] = "mean"
     """`each`: every verdict that counts pays its weight. `mean`: all verdicts of one kind share it,
     so that a mistake made on purpose, found and mended, pays no more than a right first proposal.
     """

@@ -32,7 +32,7 @@ from mtsql.process_rewards import (
 from mtsql.protocol import ActionName, ParseFailure, ToolCall
 from mtsql.trajectory import Ending, ResultClass, Step
 
-GOLD = RewardConfig()
+GOLD = RewardConfig(verdicts="each")
 MEAN = RewardConfig(verify=0.1, coherence=0.1, verdicts="mean")
 REFERENCE = RewardConfig(verdict_table="reference")
 ALL = RewardConfig(verify=0.2, coherence=0.2, generation=0.5)

@@ -6,9 +6,9 @@ propose it, execute, say truthfully whether the result is right, look at memory,
 whether the proposal is coherent, answer. Under each recipe its reward, in all and in each part, is
 the most that anybody may have earned.
 
-Where a recipe pays each verdict (the default), a policy that makes mistakes on purpose and judges
+Where a recipe pays each verdict (not the default), a policy that makes mistakes on purpose and judges
 them truthfully cannot be told from an honest one that makes them; there it is held to the honest
-policy that makes the same proposals. `verdicts: mean`, as in the preset, closes this.
+policy that makes the same proposals. `verdicts: mean`, the default, closes this.
 """
 
 import asyncio
@@ -32,9 +32,10 @@ from mtsql.trajectory import Ending, Trajectory
 
 RECIPES = {
     "default": RewardConfig(),
+    "each": RewardConfig(verdicts="each"),
     "preset": RewardConfig(preset="mtsql_r1"),
     "all on": RewardConfig(verify=0.5, coherence=0.5, generation=0.5, verdicts="mean"),
-    "all on, each": RewardConfig(verify=0.5, coherence=0.5, generation=0.5),
+    "all on, each": RewardConfig(verify=0.5, coherence=0.5, generation=0.5, verdicts="each"),
 }
 CONFIG = EnvironmentConfig(max_steps=24, preview_cell_chars=400)
 LIMITS = QueryLimits(max_vm_steps=200_000)
@@ -177,10 +178,12 @@ def test_the_honest_policy_earns_all_there_is(results):
     assert scored(direct, RECIPES["default"]).total == pytest.approx(2.1)
 
 
-def test_the_default_pays_a_mistake_on_purpose_and_the_preset_does_not(results):
+def test_paying_each_verdict_pays_a_mistake_on_purpose_and_the_default_does_not(results):
     one = results["a mistake on purpose"]
-    default, preset = RECIPES["default"], RECIPES["preset"]
-    assert scored(one.trajectory, default).total == pytest.approx(2.2)
+    each, default, preset = RECIPES["each"], RECIPES["default"], RECIPES["preset"]
+    assert scored(one.trajectory, each).total == pytest.approx(2.2)
+    assert scored(one.direct, each).total == pytest.approx(2.1)
+    assert scored(one.trajectory, default).total == pytest.approx(2.1)
     assert scored(one.direct, default).total == pytest.approx(2.1)
     assert scored(one.trajectory, preset).total == pytest.approx(2.9)
     assert scored(one.direct, preset).total == pytest.approx(3.0)

@@ -27,8 +27,8 @@ from mtsql.trajectory import Ending, Step
 CONFIG = RewardConfig(ex=1.0, em=1.0, verify=0.1)
 
 
-def steps_of(*steps, judgements=(RIGHT,)):
-    reward = score(play(*steps, judgements=judgements), CONFIG)
+def steps_of(*steps, judgements=(RIGHT,), config=CONFIG):
+    reward = score(play(*steps, judgements=judgements), config)
     assert reward is not None
     return list(reward.step_rewards)
 
@@ -86,7 +86,11 @@ def test_a_verdict_belongs_to_the_proposal_it_follows():
         verify("pass", 1),
         answer(1),
     )
-    assert steps_of(*steps, judgements=(WRONG, RIGHT)) == [0.0, 0.0, 0.1, 0.0, 0.0, 0.1, 2.0]
+    each = steps_of(*steps, judgements=(WRONG, RIGHT), config=RewardConfig(verdicts="each"))
+    assert each == [0.0, 0.0, 0.1, 0.0, 0.0, 0.1, 2.0]
+    # By default the two share what one right verdict pays.
+    shared = steps_of(*steps, judgements=(WRONG, RIGHT))
+    assert shared == [0.0, 0.0, 0.05, 0.0, 0.0, 0.05, 2.0]
 
 
 def test_a_verdict_without_a_result_scores_nothing_and_spares_the_later_one():
