@@ -6,8 +6,8 @@ propose it, execute, say truthfully whether the result is right, look at memory,
 whether the proposal is coherent, answer. Under each recipe its reward, in all and in each part, is
 the most that anybody may have earned.
 
-Where a recipe pays each verdict (not the default), a policy that makes mistakes on purpose and judges
-them truthfully cannot be told from an honest one that makes them; there it is held to the honest
+Where a recipe pays each verdict (not the default), a policy that makes mistakes on purpose and
+judges them truthfully cannot be told from an honest one that makes them; there it is held to the honest
 policy that makes the same proposals. `verdicts: mean`, the default, closes this.
 """
 
