@@ -7,8 +7,8 @@ whether the proposal is coherent, answer. Under each recipe its reward, in all a
 the most that anybody may have earned.
 
 Where a recipe pays each verdict (not the default), a policy that makes mistakes on purpose and
-judges them truthfully cannot be told from an honest one that makes them; there it is held to the honest
-policy that makes the same proposals. `verdicts: mean`, the default, closes this.
+judges them truthfully cannot be told from an honest one that makes them; there it is held to the
+honest policy that makes the same proposals. `verdicts: mean`, the default, closes this.
 """
 
 import asyncio
