@@ -35,6 +35,7 @@ def find_programs() -> Path | None:
     if config := shutil.which("pg_config"):
         shown = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
         candidates.append(Path(shown.stdout.strip()))
+    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # Debian's place
     for folder in candidates:
         if (folder / "initdb").is_file() and (folder / "postgres").is_file():
             return folder
