@@ -1,6 +1,7 @@
 """A schema as prompt text, and data made harmless for prompts."""
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from mtsql.schema import Schema
@@ -51,6 +52,40 @@ def full_schema(schema: Schema) -> str:
             for column in table.columns
         ]
         lines.append(neutral(f"{table.name}({', '.join(columns)})"))
+    return "\n".join(lines)
+
+
+def m_schema(schema: Schema, examples: Mapping[tuple[str, str], Sequence[str]]) -> str:
+    """M-Schema, the layout of XiYan-SQL: a line for each column, with types and example values.
+
+    Example:
+        【DB_ID】 shops
+        【Schema】
+        # Table: sale
+        [
+        (id:INTEGER, Primary Key, Examples: [1, 2]),
+        (city:TEXT, Examples: ['Oslo', 'Paris'])
+        ]
+        【Foreign keys】
+        sale.shop_id=shop.id
+    """
+    lines = [f"【DB_ID】 {neutral(schema.db_id)}", "【Schema】"]
+    for table in schema.tables:
+        columns: list[str] = []
+        for column in table.columns:
+            parts = [f"{column.name}:{column.type.upper()}"]
+            if column.is_primary:
+                parts.append("Primary Key")
+            if values := examples.get((table.name, column.name)):
+                parts.append(f"Examples: [{', '.join(values)}]")
+            columns.append(neutral(f"({', '.join(parts)})"))
+        lines += [neutral(f"# Table: {table.name}"), "[", ",\n".join(columns), "]"]
+    if schema.foreign_keys:
+        lines.append("【Foreign keys】")
+        lines += [
+            neutral(f"{key.table}.{key.column}={key.ref_table}.{key.ref_column}")
+            for key in schema.foreign_keys
+        ]
     return "\n".join(lines)
 
 
