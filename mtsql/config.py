@@ -29,6 +29,8 @@ from mtsql.sql.records import QueryLimits
 
 HistoryMode = Literal["gold", "predicted"]
 DataSource = Literal["embedded", "sparc", "cosql", "spider"]
+DialectName = Literal["actions", "mtsql_r1", "cocte", "short_horizon"]
+PromptName = Literal["compact", "full", "m_schema"]
 
 
 class Section(BaseModel):
@@ -89,10 +91,19 @@ class ModelConfig(Section):
 class EnvironmentConfig(Section):
     """One turn as the agent lives it."""
 
-    dialect: Literal["actions"] = "actions"
-    """How the actions stand on the wire."""
-    prompt: Literal["compact", "full"] = "full"
-    """`compact` holds schema, history and question only; `full` adds the task and the rules."""
+    dialect: DialectName = "actions"
+    """How the actions stand on the wire. `actions`: a tool for each. `mtsql_r1`: the tools and tags
+    of MTSQL-R1's checkpoints. `cocte`: the query grows as a chain of views. `short_horizon`: one
+    message that holds SQL only, for baselines."""
+    prompt: PromptName = "full"
+    """`compact` holds schema, history and question only, and replies are bare JSON in every
+    dialect; `full` adds the task and the rules; `m_schema` shows example values of each column
+    too."""
+    max_schema_tokens: PositiveInt | None = None
+    """Budget of the schema in the prompt; what the question and the history do not touch is left
+    out first, and the prompt says how much is missing. None: the whole schema."""
+    example_values: NonNegativeInt = 3
+    """Values of each column that `m_schema` shows."""
     history: HistoryMode = "gold"
     """What memory holds of earlier turns in training."""
     max_steps: PositiveInt = 8

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from mtsql.memory import ClauseName, Difference, PastTurn
+from mtsql.memory import CLAUSE_NAMES, ClauseName, Clauses, Difference, PastTurn
 from mtsql.sql.records import Cell, QueryResult, QueryStatus
 
 MAX_MESSAGE_CHARS = 200
@@ -134,6 +134,15 @@ def observe_memory(
     if changed:
         observation["changed"] = changed
     return observation
+
+
+def clause_texts(parts: Clauses) -> list[str]:
+    """The statement's elements as a memory comparison words them: `where shop.city = 'Paris'`."""
+    return [
+        f"{_LABELS[clause]} {text}"
+        for clause in CLAUSE_NAMES
+        for text in sorted(element.text for element in getattr(parts, clause))
+    ]
 
 
 def _plain(cell: Cell, max_chars: int) -> str | int | float | None:

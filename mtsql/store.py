@@ -25,8 +25,8 @@ from mtsql.rewards import Reward
 from mtsql.trajectory import Ending, Step, Trajectory
 
 VERSION = 2
-"""Of the columns, in each file's metadata. Version 1 (no metadata) has no `matches`, and no
-`result_class` in its steps; it is read with both empty."""
+"""Of the columns, in each file's metadata. Version 1 (no metadata) has no `matches`, and its steps
+have no `result_class`, `earlier` and `num_ignored`; it is read with all of them empty."""
 _SINCE_2 = {"matches"}
 
 
@@ -84,7 +84,9 @@ class StoredTrajectory:
         return len(self.prompt_ids) + len(self.response_ids)
 
 
-_ACTION_FIELDS = ("kind", "name", "sql", "target", "verdict", "reason")
+_ACTION = pa.struct(
+    [(name, pa.string()) for name in ("kind", "name", "sql", "target", "verdict", "reason", "view")]
+)
 _STEP_FACTS: dict[str, pa.DataType] = {
     "message": pa.string(),
     "observation": pa.string(),
@@ -98,10 +100,9 @@ _STEP_FACTS: dict[str, pa.DataType] = {
     "num_dropped": pa.int32(),
     "num_changed": pa.int32(),
     "result_class": pa.string(),
+    "num_ignored": pa.int32(),
 }
-_STEP = pa.struct(
-    [("action", pa.struct([(name, pa.string()) for name in _ACTION_FIELDS])), *_STEP_FACTS.items()]
-)
+_STEP = pa.struct([("action", _ACTION), ("earlier", pa.list_(_ACTION)), *_STEP_FACTS.items()])
 _JUDGEMENT = pa.struct(
     [("ex", pa.bool_()), ("em", pa.bool_()), ("status", pa.string()), ("message", pa.string())]
 )
@@ -210,6 +211,7 @@ def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
         "steps": [
             {
                 "action": _action_to_row(step.action),
+                "earlier": [_action_to_row(action) for action in step.earlier],
                 **{name: getattr(step, name) for name in _STEP_FACTS},
             }
             for step in trajectory.steps
@@ -261,8 +263,10 @@ def _from_row(row: dict[str, Any]) -> StoredTrajectory:
 
 
 def _step_from_row(row: dict[str, Any]) -> Step:
-    facts: dict[str, Any] = {name: row.get(name) for name in _STEP_FACTS}
-    return Step(action=_action_from_row(row["action"]), **facts)
+    # A file that is older than a fact lacks it.
+    facts: dict[str, Any] = {name: row[name] for name in _STEP_FACTS if name in row}
+    earlier = tuple(_call_from_row(action) for action in row.get("earlier") or ())
+    return Step(action=_action_from_row(row["action"]), earlier=earlier, **facts)
 
 
 def _action_to_row(action: Action) -> dict[str, str | None]:
@@ -274,6 +278,7 @@ def _action_to_row(action: Action) -> dict[str, str | None]:
                 "sql": action.sql,
                 "target": action.target,
                 "verdict": action.verdict,
+                "view": action.view,
             }
         case Answer():
             return {"kind": "answer"}
@@ -284,14 +289,19 @@ def _action_to_row(action: Action) -> dict[str, str | None]:
 def _action_from_row(row: dict[str, Any]) -> Action:
     match row["kind"]:
         case "tool_call":
-            return ToolCall(
-                name=ActionName(row["name"]),
-                sql=row["sql"],
-                target=row["target"],
-                verdict=row["verdict"],
-            )
+            return _call_from_row(row)
         case "answer":
             return Answer()
         case kind:
             assert kind == "parse_failure", kind
             return ParseFailure(reason=row["reason"])
+
+
+def _call_from_row(row: dict[str, Any]) -> ToolCall:
+    return ToolCall(
+        name=ActionName(row["name"]),
+        sql=row["sql"],
+        target=row["target"],
+        verdict=row["verdict"],
+        view=row.get("view"),
+    )

@@ -64,12 +64,13 @@ class Step:
 
     message: str
     action: Action
+    """The one that the observation replies to: of several in one message, the last."""
     observation: str | None
     """None after the last step."""
     proposal: int | None
     """Index into the trajectory's proposals: the one current after this step."""
     status: str | None = None
-    """The QueryStatus of an execute step."""
+    """The QueryStatus of a step that executes."""
     num_rows: int | None = None
     is_suspicious: bool = False
     """The executed result is empty, all NULL, or a single zero."""
@@ -83,10 +84,22 @@ class Step:
     """Elements about the same column with another value, operator or direction."""
     result_class: str | None = None
     """The ResultClass of an execute step; None in records that are older than it, too."""
+    earlier: tuple[ToolCall, ...] = ()
+    """What the same message did before `action`, in order (`mtsql_r1`, `short_horizon`): verdicts,
+    a proposal or correction, its execution. Only what took effect; a verdict judges the proposal
+    that was current before the step."""
+    num_ignored: int = 0
+    """Parts of the message that did not count: a verdict without its observation directly before
+    it, a second tool call, an answer beside a call."""
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All that the message did, in order."""
+        return (*self.earlier, self.action)
 
     def calls(self, name: ActionName) -> bool:
-        """Its action is a call of this tool."""
-        return isinstance(self.action, ToolCall) and self.action.name is name
+        """One of its actions is a call of this tool."""
+        return any(isinstance(one, ToolCall) and one.name is name for one in self.actions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

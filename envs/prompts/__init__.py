@@ -1,7 +1,9 @@
 """The first messages of a turn, from the text files of this folder.
 
 A file is a template; a line `---` parts the system message from the user message. Names: schema,
-history, question, max_steps.
+history, question, max_steps. `compact.txt` serves every dialect, because it tells no task;
+`full.txt` tells the task of the `actions` dialect, and each other dialect has a file of its own
+name. `m_schema` is the task with another rendering of the schema.
 """
 
 import hashlib
@@ -9,32 +11,43 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 from string import Template
-from typing import Literal
 
+from mtsql.config import DialectName, PromptName
 from mtsql.memory import PastTurn
 from mtsql.prompt import compact_schema, full_schema, neutral
 from mtsql.schema import Schema
 
-PromptName = Literal["compact", "full"]
+_REPLIES = {"mtsql_r1": "mtsql_r1_replies"}
+"""Files that word a dialect's observations, which are part of what the policy is asked."""
 
 
-def prompt_version(name: PromptName) -> str:
-    """A short name of the file's exact content, for logs: 12 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(_text(name).encode()).hexdigest()[:12]
+def prompt_version(name: PromptName, dialect: DialectName = "actions") -> str:
+    """A short name of the files' exact content, for logs: 12 hexadecimal digits of a SHA-256."""
+    text = prompt_file(_file(name, dialect))
+    if name != "compact" and dialect in _REPLIES:
+        text += prompt_file(_REPLIES[dialect])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def prompt_messages(
     name: PromptName,
     *,
-    schema: Schema,
+    schema: Schema | str,
     history: Sequence[PastTurn],
     question: str,
     max_steps: int,
+    dialect: DialectName = "actions",
 ) -> list[dict[str, str]]:
-    """The messages before the agent's first one; `compact` is a single user message."""
-    *system, user = _templates(name)
+    """The messages before the agent's first one; `compact` is a single user message.
+
+    Args:
+        schema: its text, or a schema to be shown whole, without its data.
+    """
+    *system, user = _templates(_file(name, dialect))
+    if isinstance(schema, Schema):
+        schema = compact_schema(schema) if name == "compact" else full_schema(schema)
     names = {
-        "schema": compact_schema(schema) if name == "compact" else full_schema(schema),
+        "schema": schema,
         "history": _history(name, history),
         "question": neutral(question),
         "max_steps": str(max_steps),
@@ -42,6 +55,18 @@ def prompt_messages(
     roles = [*("system" for _ in system), "user"]
     parts = [template.substitute(names) for template in (*system, user)]
     return [{"role": role, "content": text} for role, text in zip(roles, parts, strict=True)]
+
+
+@lru_cache
+def prompt_file(name: str) -> str:
+    """The text of one file of this folder, its name without `.txt`."""
+    return resources.files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
+
+
+def _file(name: PromptName, dialect: DialectName) -> str:
+    if name == "compact":
+        return "compact"
+    return "full" if dialect == "actions" else dialect
 
 
 def _history(name: PromptName, history: Sequence[PastTurn]) -> str:
@@ -55,10 +80,5 @@ def _history(name: PromptName, history: Sequence[PastTurn]) -> str:
 
 
 @lru_cache
-def _text(name: PromptName) -> str:
-    return resources.files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8")
-
-
-@lru_cache
-def _templates(name: PromptName) -> tuple[Template, ...]:
-    return tuple(Template(part.strip()) for part in _text(name).split("\n---\n"))
+def _templates(file: str) -> tuple[Template, ...]:
+    return tuple(Template(part.strip()) for part in prompt_file(file).split("\n---\n"))

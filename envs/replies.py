@@ -1,0 +1,61 @@
+"""What an action leads to, before a dialect words it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mtsql.memory import Difference, PastTurn
+from mtsql.sql.records import QueryResult
+
+ReplyKind = Literal["ok", "problem", "execution", "memory"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """`observation` is what the agent reads as JSON; the other fields are facts for the Step."""
+
+    observation: dict[str, object]
+    kind: ReplyKind = "ok"
+    is_accepted: bool = True
+    result: QueryResult | None = None
+    differences: tuple[Difference, ...] | None = None
+    compared_with: PastTurn | None = None
+    """The earlier turn that `differences` are about."""
+
+
+OK = Reply(observation={"ok": True})
+NOT_RUN = Reply(observation={}, is_accepted=False)
+
+
+def problem(kind: str, message: str) -> Reply:
+    """The message changed nothing; `kind` is malformed or order."""
+    return Reply(observation={"error": kind, "message": message}, kind="problem", is_accepted=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomLeft:
+    """What the agent may still say."""
+
+    steps: int
+    """Messages; never 0 where there is a reply."""
+    tokens: int | None = None
+    """Of all messages and replies together; None: unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFacts:
+    """What a worded reply tells beside the reply itself."""
+
+    question: str
+    sql: str
+    """The current proposal; empty without one."""
+    result: dict[str, object] | None
+    """The current proposal's result as JSON; None if it was never run."""
+    turns: Sequence[tuple[PastTurn, dict[str, object] | None]] = ()
+    """The dialogue's earlier turns, oldest first, with previews of their results."""
+    room: RoomLeft
+    is_tight: bool
+    """Too few tokens are left for two more messages."""
+    must_see_memory: bool
+    """There is history and the agent has not looked at it yet."""
+    ignored: Sequence[str] = ()

@@ -1,0 +1,221 @@
+"""The `cocte` dialect: the query grows as a chain of views (CTEs), each looked at before the next.
+
+    propose("big", "SELECT id FROM stadium WHERE capacity > 50000")      execute()
+    propose("shows", "SELECT year FROM concert JOIN big USING (id)")      execute()
+    propose("result", "SELECT year, count(*) FROM shows GROUP BY year")   answer()
+
+answers WITH big AS (...), shows AS (...) SELECT year, count(*) FROM shows GROUP BY year: the last
+view is the query itself, so that its order is kept. An execution runs the current view on top of
+those before it. There is no verdict on an execution: gold judges whole queries, not views.
+
+Source: Reward-SQL (arXiv 2505.04671), its chain of CTEs with the views shown to the policy.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlglot
+from pydantic import BaseModel, ValidationError
+from sqlglot import TokenType
+from sqlglot.errors import SqlglotError
+
+from mtsql.protocol.actions import SQL
+from mtsql.protocol.records import (
+    Action,
+    ActionName,
+    Answer,
+    Dialect,
+    ParseFailure,
+    Reading,
+    ToolCall,
+    Verdict,
+)
+from mtsql.protocol.sql_text import bare_sql, holds_statement
+from mtsql.protocol.wire import (
+    NamedCall,
+    NoArguments,
+    SqlArguments,
+    explain,
+    only_call,
+    render_call,
+    tool,
+    with_plain_arguments,
+)
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One part of a chain: a name and a query that may use the views before it."""
+
+    name: str
+    sql: str
+
+
+def compose(chain: Sequence[View]) -> str:
+    """One statement for the chain: all views but the last in WITH, the last one as the query.
+
+    A last view that brings its own WITH is put there too and read back whole.
+    """
+    *before, last = chain
+    if not before:
+        return last.sql
+    views, query = before, last.sql
+    if _opens_with(last.sql):
+        views, query = chain, f"SELECT * FROM {last.name}"
+    # A line break ends a comment at the end of a view.
+    return f"WITH {', '.join(f'{view.name} AS ({_closed(view.sql)})' for view in views)} {query}"
+
+
+def view_problem(view: View, taken: Collection[str]) -> str:
+    """Why the view cannot stand in a chain; empty if it can.
+
+    Args:
+        taken: names of the tables and of the chain's other views.
+    """
+    if not _NAME.fullmatch(view.name):
+        return "name: use letters, digits and _"
+    if view.name.lower() in {name.lower() for name in taken}:
+        return f"name: {view.name} is taken by a table or an earlier view"
+    try:
+        kinds = [token.token_type for token in sqlglot.tokenize(view.sql, read="sqlite")]
+    except SqlglotError:
+        return "sql: a string or comment is not closed"
+    depth = 0
+    for kind in kinds:
+        depth += (kind is TokenType.L_PAREN) - (kind is TokenType.R_PAREN)
+        if depth < 0 or kind is TokenType.SEMICOLON:
+            break
+    if depth or TokenType.SEMICOLON in kinds:
+        return "sql: write one query with balanced parentheses"
+    return ""
+
+
+def _closed(sql: str) -> str:
+    return f"{sql}\n" if "--" in sql else sql
+
+
+def _opens_with(sql: str) -> bool:
+    try:
+        tokens = sqlglot.tokenize(sql, read="sqlite")
+    except SqlglotError:
+        return False
+    return bool(tokens) and tokens[0].token_type is TokenType.WITH
+
+
+class _ViewArguments(BaseModel, frozen=True, extra="forbid"):
+    name: str
+    sql: str
+
+
+class _MemoryArguments(BaseModel, frozen=True, extra="forbid"):
+    target: Literal["memory"]
+    verdict: Verdict | None = None
+
+
+def parse_cocte(message: str) -> Action:
+    """The one action of a message; leniency as in the `actions` dialect."""
+    value = only_call(message)
+    if isinstance(value, ParseFailure):
+        return value
+    try:
+        call = NamedCall.model_validate(with_plain_arguments(value))
+        if call.name not in tuple(ActionName):
+            names = ", ".join(f"'{name}'" for name in ActionName)
+            return ParseFailure(reason=f"name: Input should be one of {names}")
+    except ValidationError as error:
+        return ParseFailure(reason=explain(error))
+    try:
+        return _read_call(ActionName(call.name), call.arguments)
+    except ValidationError as error:
+        return ParseFailure(reason=f"{call.name}: {explain(error)}")
+
+
+def _read_call(name: ActionName, arguments: dict[str, Any]) -> Action:
+    view: str | None = None
+    match name:
+        case ActionName.PROPOSE:
+            given = _ViewArguments.model_validate(arguments)
+            view, sql = given.name.strip(), _view_sql(given.sql)
+        case ActionName.CORRECT:
+            sql = _view_sql(SqlArguments.model_validate(arguments).sql)
+        case ActionName.VERIFY:
+            memory = _MemoryArguments.model_validate(arguments)
+            return ToolCall(name=name, target="memory", verdict=memory.verdict)
+        case ActionName.EXECUTE:
+            NoArguments.model_validate(arguments)
+            return ToolCall(name=name)
+        case ActionName.ANSWER:
+            NoArguments.model_validate(arguments)
+            return Answer()
+    if not holds_statement(sql):
+        return ParseFailure(reason=f"{name}: sql holds no statement")
+    return ToolCall(name=name, sql=sql, view=view)
+
+
+def _view_sql(sql: str) -> str:
+    """Without a fence and without semicolons at its end, which end no part of a chain."""
+    return bare_sql(sql).rstrip(" \t\r\n;")
+
+
+def render_cocte(action: ToolCall | Answer) -> str:
+    if isinstance(action, Answer):
+        return render_call(ActionName.ANSWER, {})
+    fields = {
+        "name": action.view,
+        "sql": action.sql,
+        "target": action.target,
+        "verdict": action.verdict,
+    }
+    return render_call(
+        action.name, {key: value for key, value in fields.items() if value is not None}
+    )
+
+
+def _parse(message: str) -> Reading:
+    return Reading(actions=(parse_cocte(message),))
+
+
+def _render(actions: Sequence[ToolCall | Answer]) -> str:
+    (action,) = actions
+    return render_cocte(action)
+
+
+_VIEW_NAME = {"type": "string", "description": "A new name: letters, digits and _."}
+
+COCTE = Dialect(
+    tools=(
+        tool(
+            ActionName.PROPOSE,
+            "Add the next view of the chain; it may read the tables and the views before it.",
+            ("name", "sql"),
+            name=_VIEW_NAME,
+            sql=SQL,
+        ),
+        tool(ActionName.EXECUTE, "Run the current view on top of the views before it."),
+        tool(
+            ActionName.VERIFY,
+            "See the earlier turns and what the query of the chain keeps, adds, drops or changes;"
+            " with a verdict, judge whether that is what the question asks for.",
+            ("target",),
+            target={"type": "string", "enum": ["memory"]},
+            verdict={"type": "string", "enum": ["pass", "fail"]},
+        ),
+        tool(ActionName.CORRECT, "Replace the current view.", ("sql",), sql=SQL),
+        tool(ActionName.ANSWER, "Give the chain, with its last view as the query."),
+    ),
+    parse=_parse,
+    render=_render,
+    fixed_texts=(
+        '<tool_call>\n{"name": "propose", "arguments": {"name": "',
+        '", "sql": "',
+        '<tool_call>\n{"name": "correct", "arguments": {"sql": "',
+        '<tool_call>\n{"name": "execute", "arguments": {}}\n</tool_call>',
+        '<tool_call>\n{"name": "answer", "arguments": {}}\n</tool_call>',
+        '<tool_call>\n{"name": "verify", "arguments": {"target": "memory"}}\n</tool_call>',
+        '"}}\n</tool_call>',
+    ),
+)
