@@ -12,7 +12,7 @@ from verl.experimental.agent_loop.agent_loop import (
 )
 
 from actors import plugin
-from actors.codec import Codec
+from actors.codec import codec_for, token_counter
 from actors.recorder import NAMESPACE, RECORDER, SPEC, Played
 from actors.rollout import Sampled, play
 from actors.sql_pool import sql_client
@@ -68,8 +68,14 @@ class DialogueAgentLoop(AgentLoopBase):
                 token_ids=tuple(output.token_ids), logprobs=tuple(output.log_probs or ())
             )
 
-        env = TurnEnv(spec, sql_client(NAMESPACE), config.environment, config.sql.limits())
-        codec = Codec(self.tokenizer, env.tools, thinking=config.model.thinking)
+        env = TurnEnv(
+            spec,
+            sql_client(NAMESPACE),
+            config.environment,
+            config.sql.limits(),
+            count_tokens=token_counter(self.tokenizer),
+        )
+        codec = codec_for(env.dialect, self.tokenizer, thinking=config.model.thinking)
         trajectory, sequence = await play(env, codec, sample, config.environment)
         reward = score(trajectory, config.reward)
         played = Played(

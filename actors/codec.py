@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs.turn_env import Message
+from mtsql.protocol import Dialect
+from mtsql.schema_budget import CountTokens
 
 _MARK = "MTSQL-MARK"
 
@@ -18,6 +20,10 @@ class Codec:
     Joined, they equal the template's rendering of the whole conversation. One exception: without
     thinking, Qwen3's template puts an empty reasoning block before each message and forgets it when
     the next one follows; what the model was given stays here.
+
+    Args:
+        tools: JSON schemas for the template; empty for none.
+        has_replies: False for a dialect of one message; the template need not know tool replies.
     """
 
     def __init__(
@@ -26,14 +32,15 @@ class Codec:
         tools: Sequence[dict[str, Any]],
         *,
         thinking: bool = False,
+        has_replies: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
-        self._tools = list(tools)
+        # An empty list is not the same as none to every template.
+        self._tools = list(tools) or None
         self._options = {"enable_thinking": thinking}
         self.end_of_turn = int(tokenizer.eos_token_id)
         self._end_text = str(tokenizer.eos_token)
-        before, after = self._around_reply()
-        self._before, self._after = before, after
+        self._around = self._around_reply() if has_replies else None
 
     def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
         return self._tokenizer.apply_chat_template(
@@ -77,7 +84,9 @@ class Codec:
             is_closed: the sampled message ended by itself; otherwise its end is added here,
                 unsampled.
         """
-        ids = self._encode(self._before + observation + self._after)
+        assert self._around is not None, "this codec was made for a dialect without replies"
+        before, after = self._around
+        ids = self._encode(before + observation + after)
         return ids if is_closed else [self.end_of_turn, *ids]
 
     def written(self, message: str) -> list[int]:
@@ -90,3 +99,20 @@ class Codec:
         if ids and ids[-1] == self.end_of_turn:
             ids.pop()
         return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def codec_for(
+    dialect: Dialect,
+    tokenizer: Any,  # noqa: ANN401 - transformers' tokenizers share no useful type
+    *,
+    thinking: bool,
+) -> Codec:
+    """The codec for the tools and replies of a dialect."""
+    return Codec(
+        tokenizer, dialect.tools, thinking=thinking, has_replies=dialect.reply_role is not None
+    )
+
+
+def token_counter(tokenizer: Any) -> CountTokens:  # noqa: ANN401 - as above
+    """Measures prompt texts as the model's tokenizer does."""
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from actors.codec import Codec
+from actors.codec import codec_for, token_counter
 from actors.recorder import Played, stored_row
 from actors.rollout import Sample, play
 from actors.run_data import load_run_data
@@ -43,8 +43,14 @@ async def play_dialogue(
 
     async def one(number: int, past: tuple[PastTurn, ...]) -> Played:
         spec = replace(specs[number], history=past)
-        env = TurnEnv(spec, executor, config.environment, config.sql.limits())
-        codec = Codec(tokenizer, env.tools, thinking=config.model.thinking)
+        env = TurnEnv(
+            spec,
+            executor,
+            config.environment,
+            config.sql.limits(),
+            count_tokens=token_counter(tokenizer),
+        )
+        codec = codec_for(env.dialect, tokenizer, thinking=config.model.thinking)
         trajectory, sequence = await play(env, codec, sample, config.environment)
         return Played(
             spec=spec,

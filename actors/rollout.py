@@ -108,7 +108,10 @@ async def play(
         step_ends.append(len(response_ids) - 1)
         try:
             async with asyncio.timeout(config.call_timeout_s):
-                result = await env.step(codec.message(sampled.token_ids))
+                result = await env.step(
+                    codec.message(sampled.token_ids),
+                    tokens_left=config.max_response_tokens - len(response_ids),
+                )
         except TimeoutError:
             truncated = Ending.INFRA_FAULT
             fault = f"the environment gave no reply in {config.call_timeout_s:g} s"

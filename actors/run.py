@@ -186,7 +186,7 @@ def open_run(config: RunConfig, device: str, *, restart: bool) -> Path:
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not saved.exists():
         # The prompt is part of the policy, and its file may change under a recipe that stays.
-        prompt = prompt_version(config.environment.prompt)
+        prompt = prompt_version(config.environment.prompt, config.environment.dialect)
         _write_json(saved, {"recipe": recipe, "device": device, "prompt": prompt})
     return folder
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
 from actors import plugin, tiny_model
-from actors.codec import Codec
+from actors.codec import codec_for, token_counter
 from actors.recorder import Played, stored_row
 from actors.rollout import TokenSequence, encode
 from actors.run_data import gold_specs, load_run_data
@@ -23,7 +23,8 @@ from envs.turn_env import TurnEnv, TurnSpec
 from mtsql.config import RunConfig, ScriptConfig, WarmStartConfig
 from mtsql.data.dataset import Dataset
 from mtsql.errors import DataError, ModelError
-from mtsql.protocol import ActionName
+from mtsql.protocol import DIALECTS, ActionName
+from mtsql.schema_budget import CountTokens, approximate_tokens
 from mtsql.sql.pool import LocalPool
 from mtsql.store import write_trajectories
 from mtsql.trajectory import Trajectory
@@ -97,17 +98,20 @@ def _loss_mask(trajectory: Trajectory, sequence: TokenSequence, *, is_drill: boo
     return [0] * len(sequence.prompt_ids) + mask
 
 
-async def _prompts(config: RunConfig, specs: list[TurnSpec]) -> list[list[dict[str, str]]]:
-    """The first messages of every turn; building them needs no database."""
-    return [
-        await TurnEnv(spec, _NoDatabase(), config.environment, config.sql.limits()).start()
-        for spec in specs
-    ]
-
-
-class _NoDatabase:
-    async def execute_many(self, requests: Any) -> Any:  # noqa: ANN401
-        raise AssertionError("a prompt needs no query")
+async def _prompts(
+    config: RunConfig,
+    dataset: Dataset,
+    specs: list[TurnSpec],
+    count_tokens: CountTokens = approximate_tokens,
+) -> dict[str, list[dict[str, str]]]:
+    """The first messages of every turn, by turn_id; they may show values of the database."""
+    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
+        return {
+            spec.turn.turn_id: await TurnEnv(
+                spec, pool, config.environment, config.sql.limits(), count_tokens=count_tokens
+            ).start()
+            for spec in specs
+        }
 
 
 def prepare_rows(
@@ -130,7 +134,8 @@ def prepare_rows(
     whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
     scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]
     by_turn = {spec.turn.turn_id: spec for spec in specs}
-    prompts = dict(zip(by_turn, asyncio.run(_prompts(config, list(by_turn.values()))), strict=True))
+    prompts = asyncio.run(_prompts(config, dataset, list(by_turn.values())))
+    dialect = DIALECTS[config.environment.dialect]
     if config.model.tiny is not None:
         base = folder / "base"
         texts = [message["content"] for messages in prompts.values() for message in messages]
@@ -138,13 +143,18 @@ def prepare_rows(
             for step in trajectory.steps:
                 texts.append(step.message)
                 texts.append(step.observation or "")
-        tiny_model.create(base, texts, config.model.tiny, seed=config.seed)
+        tiny_model.create(
+            base, texts, config.model.tiny, seed=config.seed, fixed_texts=dialect.fixed_texts
+        )
     else:
         assert config.model.path is not None
         base = Path(config.model.path)
     tokenizer = load_tokenizer(base)
-    tools = TurnEnv(specs[0], _NoDatabase(), config.environment, config.sql.limits()).tools
-    codec = Codec(tokenizer, tools, thinking=config.model.thinking)
+    if config.environment.max_schema_tokens is not None:
+        # A tiny model's tokenizer is made of prompts, so only now they can be measured with it.
+        counter = token_counter(tokenizer)
+        prompts = asyncio.run(_prompts(config, dataset, list(by_turn.values()), counter))
+    codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
     rows: list[Played] = []
     loss_masks: list[list[int]] = []

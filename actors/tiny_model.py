@@ -5,7 +5,7 @@ model a handful of tokens; text goes through the same chat template, parser and 
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,18 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from mtsql.config import TinyModelConfig
+from mtsql.protocol import ACTIONS
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TURN = "<|im_end|>"
-# The roles and the wire format's fixed parts. Not "special": they survive decoding, as text must.
-CONSTANTS = (
+# The roles and the reply's frame. Like the wire format's fixed texts they are not "special": they
+# survive decoding, as text must.
+FRAME = (
     "<|im_start|>system\n",
     "<|im_start|>user\n",
     "<|im_start|>assistant\n",
     "<tool_response>\n",
     "\n</tool_response>",
-    '<tool_call>\n{"name": "propose", "arguments": {"sql": "',
-    '<tool_call>\n{"name": "correct", "arguments": {"sql": "',
-    '<tool_call>\n{"name": "execute", "arguments": {}}\n</tool_call>',
-    '<tool_call>\n{"name": "answer", "arguments": {}}\n</tool_call>',
-    '<tool_call>\n{"name": "verify", "arguments": {"target": "execution", "verdict": "pass"}}'
-    "\n</tool_call>",
-    '<tool_call>\n{"name": "verify", "arguments": {"target": "execution", "verdict": "fail"}}'
-    "\n</tool_call>",
-    '<tool_call>\n{"name": "verify", "arguments": {"target": "memory"}}\n</tool_call>',
-    '"}}\n</tool_call>',
 )
 # Qwen3's layout without the rendering of tool schemas: a tiny model learns the tools by example.
 CHAT_TEMPLATE = """\
@@ -50,24 +42,28 @@ CHAT_TEMPLATE = """\
 {%- endif -%}"""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, fixed_texts: Sequence[str] = ACTIONS.fixed_texts
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer in Qwen's layout.
 
     Args:
         texts: contents of prompts, messages and observations.
         vocab_size: at most; all 256 bytes and the constants are included.
+        fixed_texts: of the dialect; each becomes one token.
     """
+    constants = (*FRAME, *fixed_texts)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(CONSTANTS),
+        vocab_size=vocab_size - len(constants),
         special_tokens=[END_OF_TEXT, END_OF_TURN],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in CONSTANTS])
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in constants])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END_OF_TURN, pad_token=END_OF_TEXT
     )
@@ -75,20 +71,30 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return fast
 
 
-def create(folder: Path, texts: Iterable[str], config: TinyModelConfig, *, seed: int) -> int:
+def create(
+    folder: Path,
+    texts: Iterable[str],
+    config: TinyModelConfig,
+    *,
+    seed: int,
+    fixed_texts: Sequence[str] = ACTIONS.fixed_texts,
+) -> int:
     """Write tokenizer and randomly initialised model as a Hugging Face folder.
 
     Args:
         folder: replaced if it exists; complete or absent, never half-written.
         texts: what the tokenizer learns from.
         seed: of the weights.
+        fixed_texts: constant strings of the dialect's wire format.
 
     Returns:
         The number of parameters.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    tokenizer: Any = train_tokenizer(texts, config.vocab_size)  # its ids are typed too widely
+    tokenizer: Any = train_tokenizer(
+        texts, config.vocab_size, fixed_texts
+    )  # its ids are typed too widely
     tokenizer.save_pretrained(partial)
     torch.manual_seed(seed)
     model = Qwen3ForCausalLM(
