@@ -7,8 +7,11 @@ cells. Tags stand in the text with `...` between them only, so a copy of it is n
 answer, and data cannot bring tags of their own.
 """
 
+import json
+import re
 from functools import lru_cache
 from string import Template
+from typing import Any
 
 from envs.prompts import prompt_file
 from envs.replies import Reply, TextFacts
@@ -29,6 +32,22 @@ def reply_text(reply: Reply, facts: TextFacts, names: Names) -> str:
     parts.append(_part(_next(reply, facts), num_tokens=str(facts.room.tokens)))
     parts.append(_part("left", num_steps=str(facts.room.steps)))
     return "\n".join(parts)
+
+
+_DATA = re.compile(r"^(?:Result|The SQL compared with question \d+): (\{.*\})$", re.MULTILINE)
+_LEFT = re.compile(r"^Messages left: (\d+)\.$", re.MULTILINE)
+
+
+def read_reply(text: str) -> dict[str, Any]:
+    """The data in a reply, for scripted policies: its comparison, else its result; `steps_left`.
+
+    Data stands in single lines behind their labels, so no other line begins as these do.
+    """
+    data: list[str] = _DATA.findall(text)
+    seen: dict[str, Any] = json.loads(data[-1]) if data else {"ok": True}
+    if left := _LEFT.search(text):
+        seen["steps_left"] = int(left[1])
+    return seen
 
 
 def _body(reply: Reply, facts: TextFacts, names: Names) -> str:

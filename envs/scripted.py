@@ -7,12 +7,14 @@ how a column stores a text value, the script guesses; it finds out as the agent 
 import asyncio
 import json
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
+from envs.mtsql_r1_replies import read_reply
 from envs.play import collect
 from envs.turn_env import Message, TurnEnv, TurnSpec
-from mtsql.config import EnvironmentConfig, ScriptConfig
+from mtsql.config import DialectName, EnvironmentConfig, ScriptConfig
 from mtsql.perturb import (
     ColumnKey,
     condition_keys,
@@ -22,15 +24,18 @@ from mtsql.perturb import (
     text_conditions,
     wrong_column,
 )
-from mtsql.protocol import ActionName, Answer, ToolCall, Verdict, render_action
+from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall, Verdict, VerifyTarget
 from mtsql.sql.records import QueryLimits, SqlExecutor
 from mtsql.trajectory import Trajectory
 
 Observation = dict[str, Any]
-Script = Generator[ToolCall | Answer, Observation, None]
+Act = ToolCall | Answer
+Script = Generator[Act, Observation, None]
 
 EXECUTE = ToolCall(name=ActionName.EXECUTE)
 COMPARE = ToolCall(name=ActionName.VERIFY, target="memory")
+VIEW = "result"
+"""The only view of a scripted chain."""
 
 
 class ScriptedPolicy:
@@ -39,12 +44,21 @@ class ScriptedPolicy:
     Example, stored values are upper case and the guess is wrong:
         propose(... WHERE city = 'Rome')    execute -> empty    correct(... WHERE city = 'ROME')
         execute -> rows                     answer
+    The same play in `mtsql_r1` has exec_sql for a proposal with its execution, and the SQL again in
+    the answer; in `short_horizon` it is the first guess alone.
     """
 
-    def __init__(self, spec: TurnSpec, scripts: ScriptConfig, rng: Random) -> None:
+    def __init__(
+        self,
+        spec: TurnSpec,
+        scripts: ScriptConfig,
+        rng: Random,
+        dialect: DialectName = "actions",
+    ) -> None:
         self._scripts = scripts
         self._rng = rng
         self._spec = spec
+        self._dialect = DIALECTS[dialect]
         self._gold = spec.turn.gold_sql
         self._wrong: set[ColumnKey] = {
             column for column in misleading_columns(spec) if self._draw(scripts.wrong_case)
@@ -53,18 +67,45 @@ class ScriptedPolicy:
         if self._draw(scripts.dropped_condition) and spec.history:
             earlier = condition_keys(spec.history[-1].sql)
             self._forgetful = dropped_condition(self._gold, rng, among=earlier)
+        self._is_column_wrong = False
+        self._proposed = ""
         self._script = self._play()
         self._has_started = False
 
     async def __call__(self, messages: Sequence[Message]) -> str:
-        if not self._has_started:
+        is_last = self._dialect.max_steps == 1
+        if self._has_started:
+            seen = _read(messages[-1]["content"])
+            is_last = is_last or seen.get("steps_left", 2) <= 1
+            if is_last and not self._dialect.names_sql:
+                # The environment announces its limit; the last message is better spent so.
+                return self._dialect.render((Answer(),))
+            act = self._script.send(seen)
+        else:
             self._has_started = True
-            return render_action(next(self._script))
-        seen: Observation = json.loads(messages[-1]["content"])
-        # The environment announces its limit; the last message is better spent on the answer.
-        if seen.get("steps_left", 2) <= 1:
-            return render_action(Answer())
-        return render_action(self._script.send(seen))
+            act = next(self._script)
+        return self._dialect.render(self._message(act, is_last=is_last))
+
+    def _message(self, act: Act, *, is_last: bool) -> tuple[Act, ...]:
+        """The message that begins with `act`, as the dialect takes it: one action, or several."""
+        if not self._dialect.names_sql:
+            is_view = isinstance(act, ToolCall) and act.name is ActionName.PROPOSE
+            return (replace(act, view=VIEW) if self._has_views and is_view else act,)
+        acts: list[Act] = []
+        while True:
+            if isinstance(act, ToolCall) and act.sql is not None:
+                self._proposed = act.sql
+            elif isinstance(act, ToolCall) and act.verdict is not None:
+                acts.append(act)
+            else:
+                sql = ToolCall(name=ActionName.PROPOSE, sql=self._proposed)
+                return (*acts, sql, Answer() if is_last else act)
+            # A proposal and a verdict are parts of a message and have no reply of their own.
+            act = self._script.send({"ok": True})
+
+    @property
+    def _has_views(self) -> bool:
+        return self._dialect is DIALECTS["cocte"]
 
     def _draw(self, share: float) -> bool:
         return self._rng.random() < share
@@ -75,36 +116,53 @@ class ScriptedPolicy:
         return flip_case(sql, self._wrong, question=self._spec.turn.question)
 
     def _play(self) -> Script:
-        is_column_wrong = False
         first = self._sql()
         if self._draw(self._scripts.wrong_column):
             mistaken = wrong_column(first, self._spec.schema, self._rng)
-            is_column_wrong, first = mistaken is not None, mistaken or first
+            self._is_column_wrong, first = mistaken is not None, mistaken or first
         yield ToolCall(name=ActionName.PROPOSE, sql=first)
-        if self._spec.history and self._draw(self._scripts.verify_memory):
-            comparison = yield COMPARE
-            if self._forgetful is not None and _drops_condition(comparison):
-                self._forgetful = None
-                is_column_wrong = False
-                yield _correct(self._sql())
+        if self._dialect.names_sql:
+            # MTSQL-R1's order: the result first, then the dialogue.
+            yield from self._look()
+            yield from self._remember()
+        else:
+            yield from self._remember()
+            yield from self._look()
+        yield Answer()
+
+    def _remember(self) -> Script:
+        if not (self._spec.history and self._draw(self._scripts.verify_memory)):
+            return
+        comparison = yield COMPARE
+        is_lost = self._forgetful is not None and _drops_condition(comparison)
+        if self._dialect.names_sql:
+            yield _verdict("memory", "fail" if is_lost else "pass")
+        if is_lost:
+            self._forgetful = None
+            self._is_column_wrong = False
+            yield _correct(self._sql())
+            if self._dialect.names_sql:
+                yield from self._look()
+
+    def _look(self) -> Script:
         is_due = self._draw(self._scripts.execute)
         while is_due:
             seen = yield EXECUTE
             is_failing = _looks_wrong(seen)
-            if self._draw(self._scripts.verify_execution):
-                yield _verdict("fail" if is_failing else "pass")
+            # A chain has no verdict on a view.
+            if self._draw(self._scripts.verify_execution) and not self._has_views:
+                yield _verdict("execution", "fail" if is_failing else "pass")
             is_due = is_failing and self._draw(self._scripts.correct)
             if not is_due:
                 break
-            if "error" in seen and is_column_wrong:
-                is_column_wrong = False
+            if "error" in seen and self._is_column_wrong:
+                self._is_column_wrong = False
             elif "error" not in seen and self._wrong:
                 # The reply shows what the column stores, so the second guess is no guess.
                 self._wrong = set[ColumnKey]()
             else:
                 break
             yield _correct(self._sql())
-        yield Answer()
 
 
 def misleading_columns(spec: TurnSpec) -> list[ColumnKey]:
@@ -151,7 +209,7 @@ async def scripted_trajectories(
         nonlocal num_done
         async with slots:
             rng = Random(f"{seed}/{spec.turn.turn_id}/{attempt}")
-            policy = ScriptedPolicy(spec, scripts, rng)
+            policy = ScriptedPolicy(spec, scripts, rng, config.dialect)
             trajectory = await collect(TurnEnv(spec, executor, config, limits), policy)
         num_done += 1
         if progress is not None:
@@ -165,8 +223,13 @@ def _correct(sql: str) -> ToolCall:
     return ToolCall(name=ActionName.CORRECT, sql=sql)
 
 
-def _verdict(verdict: Verdict) -> ToolCall:
-    return ToolCall(name=ActionName.VERIFY, target="execution", verdict=verdict)
+def _verdict(target: VerifyTarget, verdict: Verdict) -> ToolCall:
+    return ToolCall(name=ActionName.VERIFY, target=target, verdict=verdict)
+
+
+def _read(observation: str) -> Observation:
+    """What the script acts on, from JSON or from words."""
+    return json.loads(observation) if observation.startswith("{") else read_reply(observation)
 
 
 def _looks_wrong(seen: Observation) -> bool:

@@ -79,7 +79,8 @@ def asking(spec, question):
 def play(shops, spec, *, seed=1, config=ENVIRONMENT, **shares):
     async def run():
         async with LocalPool({"shops": shops}, num_workers=1) as pool:
-            policy = ScriptedPolicy(spec, ScriptConfig(**NEVER | shares), Random(seed))
+            scripts = ScriptConfig(**NEVER | shares)
+            policy = ScriptedPolicy(spec, scripts, Random(seed), config.dialect)
             return await collect(TurnEnv(spec, pool, config, LIMITS), policy)
 
     return asyncio.run(run())
@@ -299,6 +300,128 @@ def test_embedded_turns_are_played_honestly(dataset):
     # Half of the databases store a value as the question spells it; with two values, fewer do.
     assert 0.3 < counts["trap, first right"] / counts["trap"] < 0.55
     assert counts["executed"] > 100
+
+
+# The other dialects ------------------------------------------------------------------------------
+
+
+def messages(trajectory):
+    """`propose execute | verify:fail correct execute | answer`: actions, message by message."""
+    return " | ".join(
+        names(replace(trajectory, steps=[replace(step, action=one) for one in step.actions]))
+        for step in trajectory.steps
+    )
+
+
+R1 = {"config": EnvironmentConfig(dialect="mtsql_r1"), "verify_execution": 1}
+COMPACT_R1 = {"config": EnvironmentConfig(dialect="mtsql_r1", prompt="compact")}
+
+
+def test_in_mtsql_r1_a_message_judges_and_acts(shops):
+    trajectory = play(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1, **R1)
+    assert messages(trajectory) == (
+        "propose execute | verify:fail correct execute | verify:pass answer"
+    )
+    assert trajectory.proposals == (ROME.replace("ROME", "Rome"), ROME)
+    assert [judgement.ex for judgement in trajectory.judgements] == [False, True]
+    assert trajectory.steps[1].message == (
+        "<exec_verify>no_pass</exec_verify>\n<tool_call>\n"
+        f'{{"name": "exec_sql", "arguments": {{"code": "{ROME}"}}}}\n</tool_call>'
+    )
+    assert trajectory.steps[2].message == (
+        f"<exec_verify>pass</exec_verify>\n<answer_sql>{ROME}</answer_sql>"
+    )
+    assert messages(play(shops, spec_of(ROME))) == "propose | answer"
+    blind = play(shops, spec_of(ROME), wrong_case=1, config=R1["config"])
+    assert messages(blind) == "propose answer"
+
+
+def test_in_mtsql_r1_the_result_comes_before_the_dialogue(shops):
+    spec = spec_of(CHEAP_ROME, past=ROME)
+    options = {"dropped_condition": 1, "verify_memory": 1, "execute": 1, "correct": 1}
+    trajectory = play(shops, spec, **R1, **options)
+    assert messages(trajectory) == (
+        "propose execute | verify:pass verify:memory | verify:fail correct execute"
+        " | verify:pass answer"
+    )
+    assert trajectory.proposals == ("SELECT name FROM shop WHERE price < 5", CHEAP_ROME)
+    assert messages(play(shops, spec, verify_memory=1, **COMPACT_R1)) == (
+        "propose execute verify:memory | verify:pass answer"
+    )
+
+
+@pytest.mark.parametrize("prompt", ["full", "compact"])
+@pytest.mark.parametrize("max_steps", [2, 3, 4])
+def test_in_mtsql_r1_too_the_last_message_is_the_answer(shops, prompt, max_steps):
+    config = EnvironmentConfig(dialect="mtsql_r1", prompt=prompt, max_steps=max_steps)
+    trajectory = play(
+        shops,
+        spec_of(CHEAP_ROME, past="SELECT name FROM shop WHERE price < 5"),
+        config=config,
+        wrong_case=1,
+        wrong_column=1,
+        execute=1,
+        correct=1,
+        verify_memory=1,
+        verify_execution=1,
+    )
+    assert trajectory.ending is Ending.ANSWERED
+    assert len(trajectory.steps) == max_steps
+    # The last message still judges and corrects; each needs no further message.
+    assert [step.num_ignored for step in trajectory.steps] == [0] * max_steps
+    assert trajectory.judgements[-1].ex is (max_steps > 2)
+
+
+def test_a_chain_of_one_view(shops):
+    config = EnvironmentConfig(dialect="cocte")
+    trajectory = play(
+        shops,
+        spec_of(ROME),
+        config=config,
+        wrong_case=1,
+        execute=1,
+        correct=1,
+        verify_execution=1,
+    )
+    assert messages(trajectory) == "propose | execute | correct | execute | answer"
+    assert trajectory.proposals == (ROME.replace("ROME", "Rome"), ROME)
+
+
+def test_a_short_horizon_is_the_first_guess(shops):
+    config = EnvironmentConfig(dialect="short_horizon")
+    trajectory = play(shops, spec_of(ROME), config=config, execute=1, correct=1)
+    assert messages(trajectory) == "propose answer"
+    assert trajectory.steps[0].message == f"```sql\n{ROME}\n```"
+    assert trajectory.judgements[-1].ex is True
+
+
+@pytest.mark.parametrize("dialect", ["mtsql_r1", "cocte", "short_horizon"])
+@pytest.mark.parametrize("prompt", ["full", "compact"])
+def test_embedded_turns_are_played_in_every_dialect(dataset, dialect, prompt):
+    specs = [
+        spec
+        for dialogue in dataset.splits["train"][:30]
+        for spec in turn_specs(dialogue, dataset.schemas[dialogue.db_id])
+    ]
+
+    async def run():
+        async with LocalPool(dataset.databases, num_workers=2) as pool:
+            return await scripted_trajectories(
+                specs,
+                pool,
+                EnvironmentConfig(dialect=dialect, prompt=prompt),
+                LIMITS,
+                ScriptConfig(verify_memory=0.5),
+                seed=1,
+                per_turn=2,
+            )
+
+    trajectories = asyncio.run(run())
+    assert {trajectory.ending for trajectory in trajectories} == {Ending.ANSWERED}
+    for trajectory in trajectories:
+        assert all(step.is_accepted and not step.num_ignored for step in trajectory.steps)
+    right = [trajectory.judgements[-1].ex for trajectory in trajectories]
+    assert 0.3 < sum(right) / len(right) < 1
 
 
 def test_flipping_embedded_gold_twice_gives_it_back(dataset):
