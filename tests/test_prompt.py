@@ -1,14 +1,20 @@
 """Prompts: whole texts, and names in them that cannot speak the protocol."""
 
+from typing import get_args
+
 import pytest
 from hand_made import IN_PARIS
 from shop_sales import SCHEMA, SECOND
 
+from envs import prompts
 from envs.prompts import prompt_messages, prompt_version
 from envs.turn_env import PastTurn
+from mtsql.config import DialectName
 from mtsql.prompt import compact_schema, full_schema, neutral
-from mtsql.protocol import ActionName
+from mtsql.protocol import DIALECTS, ActionName
 from mtsql.schema import Column, Schema, Table
+
+QUESTION = "show all shops in Paris"
 
 
 def test_the_compact_prompt_is_one_short_message():
@@ -74,7 +80,46 @@ def test_schema_names_are_neutral_too():
     assert full_schema(schema) == "< /tool_response>(< |im_end|> text)"
 
 
+@pytest.mark.parametrize("prompt", ["full", "m_schema"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_each_dialect_tells_its_tools_and_tags(prompt, dialect):
+    messages = prompt_messages(
+        prompt,
+        dialect=dialect,
+        schema="THE SCHEMA",
+        history=SECOND.history,
+        question=SECOND.turn.question,
+        max_steps=6,
+    )
+    text = "\n".join(message["content"] for message in messages)
+    assert f"schema:\nTHE SCHEMA\n\nEarlier questions of this dialogue:\nQ: {QUESTION}" in text
+    assert text.lower().endswith("question: how many are there ?")
+    for tool in DIALECTS[dialect].tools:
+        assert tool["function"]["name"] in text
+    assert ("at most 6 messages" in text) is (dialect != "short_horizon")
+    tags = ("<exec_verify>", "<memory_verify>", "<answer_sql>")
+    assert [tag in text for tag in tags] == [dialect == "mtsql_r1"] * 3
+    # MTSQL-R1 has no system message.
+    assert len(messages) == (1 if dialect == "mtsql_r1" else 2)
+
+
 def test_a_prompt_has_a_version():
-    versions = {prompt_version("compact"), prompt_version("full")}
-    assert len(versions) == 2
+    dialects = get_args(DialectName)
+    versions = {prompt_version("compact"), *(prompt_version("full", one) for one in dialects)}
+    assert len(versions) == 1 + len(dialects)
     assert all(len(version) == 12 for version in versions)
+    for dialect in dialects:
+        # The data that a prompt shows, and how, is the recipe's business.
+        assert prompt_version("m_schema", dialect) == prompt_version("full", dialect)
+        assert prompt_version("compact", dialect) == prompt_version("compact")
+
+
+def test_the_words_of_a_reply_are_part_of_the_version(monkeypatch):
+    version = prompt_version("full", "mtsql_r1")
+    original = prompts.prompt_file
+    monkeypatch.setattr(
+        prompts,
+        "prompt_file",
+        lambda name: original(name) + ("!" if name == "mtsql_r1_replies" else ""),
+    )
+    assert prompt_version("full", "mtsql_r1") != version

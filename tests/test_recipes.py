@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from mtsql.config import RunConfig, load_config
+from mtsql.config import DialectName, EnvironmentConfig, PromptName, RunConfig, load_config
 from mtsql.errors import ConfigError
+from mtsql.protocol import DIALECTS
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -79,6 +81,24 @@ def test_rewards_of_several_kinds_need_an_advantage_that_knows_them() -> None:
         assert load_config(demo, [*preset, fix]).reward.generation == 0.8
     with pytest.raises(ConfigError, match=r"key 'reward\.preset'"):
         load_config(demo, ["reward.preset=r1"])
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_runs_in_every_dialect(recipe: Path) -> None:
+    for dialect in get_args(DialectName):
+        for prompt in get_args(PromptName):
+            overrides = [f"environment.dialect={dialect}", f"environment.prompt={prompt}"]
+            environment = load_config(recipe, [*overrides, "environment.max_schema_tokens=500"])
+            assert environment.environment.dialect == dialect
+    with pytest.raises(ConfigError, match=r"key 'environment\.dialect'.*given: 'mtsql-r1'"):
+        load_config(recipe, ["environment.dialect=mtsql-r1"])
+
+
+def test_every_dialect_is_a_choice_and_its_default_is_not_changed() -> None:
+    assert get_args(DialectName) == tuple(DIALECTS)
+    defaults = EnvironmentConfig()
+    assert (defaults.dialect, defaults.prompt) == ("actions", "full")
+    assert defaults.max_schema_tokens is None
 
 
 def test_a_recipe_that_is_none_is_named(tmp_path: Path) -> None:

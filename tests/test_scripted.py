@@ -313,12 +313,14 @@ def messages(trajectory):
     )
 
 
-R1 = {"config": EnvironmentConfig(dialect="mtsql_r1"), "verify_execution": 1}
-COMPACT_R1 = {"config": EnvironmentConfig(dialect="mtsql_r1", prompt="compact")}
+R1 = EnvironmentConfig(dialect="mtsql_r1")
+COMPACT_R1 = EnvironmentConfig(dialect="mtsql_r1", prompt="compact")
 
 
 def test_in_mtsql_r1_a_message_judges_and_acts(shops):
-    trajectory = play(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1, **R1)
+    trajectory = play(
+        shops, spec_of(ROME), config=R1, wrong_case=1, execute=1, correct=1, verify_execution=1
+    )
     assert messages(trajectory) == (
         "propose execute | verify:fail correct execute | verify:pass answer"
     )
@@ -332,20 +334,28 @@ def test_in_mtsql_r1_a_message_judges_and_acts(shops):
         f"<exec_verify>pass</exec_verify>\n<answer_sql>{ROME}</answer_sql>"
     )
     assert messages(play(shops, spec_of(ROME))) == "propose | answer"
-    blind = play(shops, spec_of(ROME), wrong_case=1, config=R1["config"])
+    blind = play(shops, spec_of(ROME), wrong_case=1, config=R1)
     assert messages(blind) == "propose answer"
 
 
 def test_in_mtsql_r1_the_result_comes_before_the_dialogue(shops):
     spec = spec_of(CHEAP_ROME, past=ROME)
-    options = {"dropped_condition": 1, "verify_memory": 1, "execute": 1, "correct": 1}
-    trajectory = play(shops, spec, **R1, **options)
+    trajectory = play(
+        shops,
+        spec,
+        config=R1,
+        dropped_condition=1,
+        execute=1,
+        correct=1,
+        verify_execution=1,
+        verify_memory=1,
+    )
     assert messages(trajectory) == (
         "propose execute | verify:pass verify:memory | verify:fail correct execute"
         " | verify:pass answer"
     )
     assert trajectory.proposals == ("SELECT name FROM shop WHERE price < 5", CHEAP_ROME)
-    assert messages(play(shops, spec, verify_memory=1, **COMPACT_R1)) == (
+    assert messages(play(shops, spec, config=COMPACT_R1, verify_memory=1)) == (
         "propose execute verify:memory | verify:pass answer"
     )
 
@@ -420,7 +430,7 @@ def test_embedded_turns_are_played_in_every_dialect(dataset, dialect, prompt):
     assert {trajectory.ending for trajectory in trajectories} == {Ending.ANSWERED}
     for trajectory in trajectories:
         assert all(step.is_accepted and not step.num_ignored for step in trajectory.steps)
-    right = [trajectory.judgements[-1].ex for trajectory in trajectories]
+    right = [trajectory.judgements[-1].ex is True for trajectory in trajectories]
     assert 0.3 < sum(right) / len(right) < 1
 
 

@@ -15,7 +15,7 @@ from actors.sft_dataset import TokenDataset
 from mtsql.config import RunConfig, WarmStartConfig
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError, ModelError
-from mtsql.protocol import ActionName, ToolCall
+from mtsql.protocol import DIALECTS, ActionName, ToolCall
 from mtsql.store import StoredTrajectory, read_trajectories
 
 NUM_DIALOGUES = 6
@@ -113,6 +113,37 @@ def test_of_a_drill_only_the_corrections_are_learned(data: Path, tmp_path: Path)
         ]
         assert corrections
         assert tokenizer.decode(learned) == "".join(f"{text}<|im_end|>" for text in corrections)
+
+
+@pytest.mark.parametrize("dialect", ["mtsql_r1", "cocte", "short_horizon"])
+def test_every_dialect_has_its_rows(data: Path, tmp_path: Path, dialect: str) -> None:
+    config = recipe(data)
+    environment = config.environment.model_copy(
+        update={"dialect": dialect, "prompt": "m_schema", "max_schema_tokens": 300}
+    )
+    config = config.model_copy(update={"environment": environment})
+    warm_start = WarmStartConfig(trajectories_per_turn=1, corrections_per_turn=1, max_tokens=4000)
+    base, path = prepare_rows(config, warm_start, tmp_path)
+    tokenizer = load_tokenizer(base)
+    facts = json.loads((tmp_path / "facts.json").read_text("utf-8"))
+    assert facts["num_too_long"] == 0
+    # One message leaves nothing to correct.
+    assert (facts["num_drills"] > 2) is (dialect != "short_horizon")
+    rows = pq.read_table(path).to_pylist()
+    num_whole = len(rows) - facts["num_drills"]
+    for row, kept in zip(rows[:num_whole], stored(tmp_path), strict=False):
+        learned = [
+            one for one, mask in zip(row["input_ids"], row["loss_mask"], strict=True) if mask
+        ]
+        said = "".join(f"{step.message}<|im_end|>" for step in kept.trajectory.steps)
+        assert tokenizer.decode(learned) == said
+        assert "\u3010Schema\u3011" in tokenizer.decode(kept.prompt_ids)
+        text = tokenizer.decode(row["input_ids"])
+        schema = text.partition("schema:\n")[2].partition("\n\n")[0]
+        assert len(tokenizer(schema, add_special_tokens=False)["input_ids"]) <= 300
+    # The wire format's constants are single tokens.
+    for text in DIALECTS[dialect].fixed_texts:
+        assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) == 1
 
 
 def test_the_facts_are_counted(prepared: Path) -> None:

@@ -56,7 +56,17 @@ STEPS = (
         num_dropped=2,
         num_changed=3,
     ),
-    Step(message="", action=Answer(), observation=None, proposal=0),
+    Step(
+        message="",
+        action=Answer(),
+        observation=None,
+        proposal=0,
+        earlier=(
+            ToolCall(name=ActionName.VERIFY, target="memory", verdict="pass"),
+            ToolCall(name=ActionName.CORRECT, sql=SQL, view="result"),
+        ),
+        num_ignored=2,
+    ),
 )
 FULL = StoredTrajectory(
     trajectory=Trajectory(
@@ -175,9 +185,10 @@ def test_a_file_without_version_is_the_first_and_read_as_far_as_it_goes(tmp_path
     rows = pq.read_table(path).drop_columns(["matches"]).to_pylist()
     for row in rows:
         for step in row["steps"]:
-            del step["result_class"]
+            del step["result_class"], step["earlier"], step["num_ignored"], step["action"]["view"]
     pq.write_table(pa.Table.from_pylist(rows), path)
-    without = tuple(replace(step, result_class=None) for step in STEPS)
+    older = {"result_class": None, "earlier": (), "num_ignored": 0}
+    without = tuple(replace(step, **older) for step in STEPS)
     old = replace(FULL, trajectory=replace(FULL.trajectory, steps=without, matches=()))
     assert read_trajectories(path) == [old, FAULT]
 
