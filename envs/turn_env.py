@@ -51,6 +51,7 @@ class _Taken:
     reply: Reply
     ignored: tuple[str, ...] = ()
     """What did not count, and why."""
+    lacks_verdict: bool = False
 
 
 class TurnEnv:
@@ -191,9 +192,30 @@ class TurnEnv:
             # Nothing but stray verdicts; the first stands for them.
             why = ignored.pop(0)
             return _Taken(
-                done=reading.actions[:1], reply=problem("order", why), ignored=tuple(ignored)
+                done=reading.actions[:1],
+                reply=problem("order", why),
+                ignored=tuple(ignored),
+                lacks_verdict=self._lacks_verdict(()),
             )
-        return _Taken(done=tuple(done), reply=reply, ignored=tuple(ignored))
+        return _Taken(
+            done=tuple(done),
+            reply=reply,
+            ignored=tuple(ignored),
+            lacks_verdict=self._lacks_verdict(done),
+        )
+
+    def _lacks_verdict(self, done: Sequence[Action]) -> bool:
+        """The reply before asked for a verdict, and the message can be read and holds none."""
+        asked = self._last_reply.kind
+        if not self._dialect.names_sql or asked not in ("execution", "memory"):
+            return False
+        if asked == "memory" and not self._spec.history:
+            return False
+        return not any(
+            isinstance(one, ParseFailure)
+            or (isinstance(one, ToolCall) and one.target == asked and one.verdict is not None)
+            for one in done
+        )
 
     def _stray(self, action: Action) -> str:
         """Why a verdict does not count: it belongs to the observation directly before it."""
@@ -360,4 +382,5 @@ class TurnEnv:
             result_class=class_of(result) if result else None,
             earlier=tuple(one for one in earlier if isinstance(one, ToolCall)),
             num_ignored=len(taken.ignored),
+            lacks_verdict=taken.lacks_verdict,
         )

@@ -96,7 +96,8 @@ def _is_verdict(step: Step) -> bool:
 
 
 def _lacks_verdict(step: Step) -> bool:
-    return any(call.verdict is None for call in _verifies(step, "execution"))
+    """A verdict was called for, by the observation before or by the call itself, and not given."""
+    return step.lacks_verdict or any(call.verdict is None for call in _verifies(step, "execution"))
 
 
 def _is_corrected(trajectory: Trajectory) -> bool:

@@ -21,7 +21,6 @@ Example: the first proposal drops a condition (F1 0.8, EX 0), the second is gold
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import cast
 
 import sqlglot
 from sqlglot.errors import SqlglotError
@@ -162,8 +161,7 @@ def first_uses(proposals: Sequence[str]) -> tuple[int, ...]:
 
 def calls_of(step: Step) -> tuple[ToolCall, ...]:
     """The calls of a message, in order; dialects may allow more than one."""
-    earlier = cast("tuple[ToolCall, ...]", getattr(step, "earlier", ()))
-    return (*earlier, step.action) if isinstance(step.action, ToolCall) else earlier
+    return tuple(action for action in step.actions if isinstance(action, ToolCall))
 
 
 def result_class(step: Step) -> ResultClass | None:

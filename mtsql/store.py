@@ -26,7 +26,8 @@ from mtsql.trajectory import Ending, Step, Trajectory
 
 VERSION = 2
 """Of the columns, in each file's metadata. Version 1 (no metadata) has no `matches`, and its steps
-have no `result_class`, `earlier` and `num_ignored`; it is read with all of them empty."""
+have no `result_class`, `earlier`, `num_ignored` and `lacks_verdict`; it is read with all of them
+empty."""
 _SINCE_2 = {"matches"}
 
 
@@ -101,6 +102,7 @@ _STEP_FACTS: dict[str, pa.DataType] = {
     "num_changed": pa.int32(),
     "result_class": pa.string(),
     "num_ignored": pa.int32(),
+    "lacks_verdict": pa.bool_(),
 }
 _STEP = pa.struct([("action", _ACTION), ("earlier", pa.list_(_ACTION)), *_STEP_FACTS.items()])
 _JUDGEMENT = pa.struct(

@@ -91,6 +91,8 @@ class Step:
     num_ignored: int = 0
     """Parts of the message that did not count: a verdict without its observation directly before
     it, a second tool call, an answer beside a call."""
+    lacks_verdict: bool = False
+    """The observation before asked for a verdict (`mtsql_r1`) and the message gave none."""
 
     @property
     def actions(self) -> tuple[Action, ...]:

@@ -63,6 +63,7 @@ def test_a_dialogue(dialect: str, dialogue: dict[str, Any], tmp_path: Path) -> N
         assert step.is_accepted is told.get("accepted", True)
         assert step.status == told.get("status")
         assert step.num_ignored == told.get("ignored", 0)
+        assert step.lacks_verdict is told.get("lacks_verdict", False)
     assert trajectory.ending == dialogue["ending"]
     assert list(trajectory.proposals) == dialogue["proposals"]
     assert [judgement.ex for judgement in trajectory.judgements] == dialogue["right"]

@@ -1,6 +1,6 @@
 """Every branch of the process rewards, with numbers that can be redone by hand."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hand_steps import (
@@ -17,6 +17,7 @@ from hand_steps import (
     verify,
 )
 
+from mtsql.abilities import ability_metrics
 from mtsql.config import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.process_rewards import (
@@ -29,7 +30,7 @@ from mtsql.process_rewards import (
     result_class,
     verdict_rewards,
 )
-from mtsql.protocol import ActionName, ParseFailure, ToolCall
+from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
 from mtsql.trajectory import Ending, ResultClass, Step
 
 GOLD = RewardConfig(verdicts="each")
@@ -330,17 +331,10 @@ def test_a_proposal_nobody_judged_is_passed_over():
     assert memory_values(memory, GOLD) == (None, None, None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message(Step):
-    """A step whose message holds several calls; those before the last."""
-
-    earlier: tuple[ToolCall, ...] = ()
-
-
 def test_a_verdict_before_a_proposal_in_one_message_is_about_the_one_before():
     def says(*calls, **facts):
         *earlier, action = calls
-        return Message(message="", action=action, observation="{}", earlier=tuple(earlier), **facts)
+        return Step(message="", action=action, observation="{}", earlier=tuple(earlier), **facts)
 
     def sql(number):
         return ToolCall(name=ActionName.PROPOSE, sql=f"SELECT {number}")
@@ -362,6 +356,51 @@ def test_a_verdict_before_a_proposal_in_one_message_is_about_the_one_before():
     assert memory_values(trajectory, GOLD) == (None, None, None, 1.0, None)
     assert generation_values(trajectory) == (0.5, 0.5, None, None, None)
     assert verdict_rewards(trajectory, GOLD) == (None, 0.1, 0.1, None, None)
+
+
+def test_the_same_play_in_mtsql_r1_and_in_actions_earns_the_same():
+    first, second, look_up = propose(0).action, correct(1).action, look().action
+    fail, passed = verify("fail").action, verify("pass").action
+    coherent = verify("pass", target="memory").action
+    run = execute().action
+
+    def says(*acts, number, **facts):
+        *earlier, action = acts
+        return replace(answer(number), action=action, earlier=tuple(earlier), **facts)
+
+    r1 = play(
+        says(first, run, number=0, status="ok", observation="{}"),
+        says(fail, second, run, number=1, status="ok", observation="{}"),
+        says(passed, look_up, number=1, num_kept=2, observation="{}"),
+        says(coherent, Answer(), number=1),
+        judgements=(WRONG, RIGHT),
+        f1s=(0.8, 1.0),
+    )
+    actions = play(
+        propose(),
+        execute(),
+        verify("fail"),
+        correct(1),
+        execute(1),
+        verify("pass", 1),
+        look(1),
+        verify("pass", 1, "memory"),
+        answer(1),
+        judgements=(WRONG, RIGHT),
+        f1s=(0.8, 1.0),
+    )
+    for config in (GOLD, MEAN, ALL):
+        assert scored(r1, config).total == pytest.approx(scored(actions, config).total)
+    for name in ("verified", "executed", "corrected", "memory_verified", "verdict_right"):
+        assert ability_metrics([r1])[name] == ability_metrics([actions])[name] == 1.0
+    assert ability_metrics([r1])["blind_answer"] == ability_metrics([r1])["verdict_missing"] == 0
+
+
+def test_a_verdict_that_was_asked_for_and_not_given_is_counted():
+    ran = replace(execute(), earlier=(propose().action,))
+    silent = play(ran, replace(answer(), lacks_verdict=True))
+    assert execution_values(silent, GOLD) == (None, None)
+    assert ability_metrics([silent])["verdict_missing"] == 1
 
 
 def test_padding_neither_pays_nor_costs():

@@ -66,6 +66,7 @@ STEPS = (
             ToolCall(name=ActionName.CORRECT, sql=SQL, view="result"),
         ),
         num_ignored=2,
+        lacks_verdict=True,
     ),
 )
 FULL = StoredTrajectory(
@@ -185,9 +186,11 @@ def test_a_file_without_version_is_the_first_and_read_as_far_as_it_goes(tmp_path
     rows = pq.read_table(path).drop_columns(["matches"]).to_pylist()
     for row in rows:
         for step in row["steps"]:
-            del step["result_class"], step["earlier"], step["num_ignored"], step["action"]["view"]
+            del step["action"]["view"]
+            for name in ("result_class", "earlier", "num_ignored", "lacks_verdict"):
+                del step[name]
     pq.write_table(pa.Table.from_pylist(rows), path)
-    older = {"result_class": None, "earlier": (), "num_ignored": 0}
+    older = {"result_class": None, "earlier": (), "num_ignored": 0, "lacks_verdict": False}
     without = tuple(replace(step, **older) for step in STEPS)
     old = replace(FULL, trajectory=replace(FULL.trajectory, steps=without, matches=()))
     assert read_trajectories(path) == [old, FAULT]
