@@ -1,6 +1,7 @@
 """The dialects beside `actions`: what is read, what is forgiven, what is refused."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -153,6 +154,28 @@ def test_no_text_raises(name, text):
     actions = DIALECTS[name].parse(text).actions
     assert actions
     assert all(isinstance(one, ToolCall | Answer) for one in actions) or len(actions) == 1
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<exec_verify>pass" + " " * 20_000 + "x",
+        "<exec_verify>" * 2_000,
+        "<answer_sql>" * 2_000,
+        "<tool_call>{" * 2_000,
+        "<tool_call>{'" + "\\'" * 20_000,
+        "<tool_call>{" + "'\\'" * 20_000,
+        "```" * 7_000,
+        "/*" * 10_000,
+        "(" * 20_000,
+    ],
+    ids=lambda text: text[:20].strip(),
+)
+def test_long_nonsense_is_read_in_no_time(name, text):
+    start_s = time.perf_counter()
+    DIALECTS[name].parse(text)
+    assert time.perf_counter() - start_s < 1
 
 
 @pytest.mark.parametrize("name", ["actions", "mtsql_r1", "cocte"])

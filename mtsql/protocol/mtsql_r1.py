@@ -50,7 +50,7 @@ _WORDS: dict[Verdict, str] = {"pass": "pass", "fail": "no_pass"}
 
 # The word must end the tag's content: a copied `pass/no_pass` is no verdict.
 _VERDICT = re.compile(
-    r"<(exec_verify|memory_verify)>[\s\"'*]*(pass|no[ _-]?pass)[ \t\"'*.]*(?=\s*<|\s*\Z|\s*\n)",
+    r"<(exec_verify|memory_verify)>[\s\"'*]*(pass|no[ _-]?pass)[ \t\"'*.]*+(?=\s*<|\s*\Z|\s*\n)",
     re.IGNORECASE,
 )
 _ANSWER = re.compile(r"<answer_sql>(.*?)(?:</answer_sql>|(?=<answer_sql>)|\Z)", re.DOTALL)

@@ -22,9 +22,10 @@ from mtsql.protocol.records import ParseFailure
 _TAG = re.compile(r"<(?:/?think|tool_call)>")
 _BODY_END = re.compile(r"</tool_call>|<tool_call>|</?think>")
 _BEFORE_JSON = re.compile(r"\s*(?:```[A-Za-z]*\s*)?")
-# Strings are matched whole (an unclosed one to the end), so that only commas of the JSON itself go.
+# Strings are matched whole (an unclosed one to the end): only commas of the JSON itself go, and the
+# time stays linear in the length.
 _TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*+"?)|,(?=\s*[}\]])', re.DOTALL)
-_QUOTED = re.compile(r"""("(?:\\.|[^"\\])*+"?)|'((?:\\.|[^'\\])*+)'""", re.DOTALL)
+_QUOTED = re.compile(r"""("(?:\\.|[^"\\])*+"?)|'((?:\\.|[^'\\])*+)('?)""", re.DOTALL)
 _INNER_QUOTE = re.compile(r"""\\(.)|(")""", re.DOTALL)
 _DECODER = json.JSONDecoder(strict=False)
 
@@ -152,8 +153,8 @@ def _repair(body: str) -> object:
 
 def _double_quoted(string: re.Match[str]) -> str:
     """A string of Python as one of JSON."""
-    if string[1] is not None:
-        return string[1]
+    if string[1] is not None or not string[3]:
+        return string[0]
     inner = _INNER_QUOTE.sub(
         lambda found: '\\"' if found[2] or found[1] == '"' else _escape(found[1]), string[2]
     )
