@@ -12,6 +12,7 @@ from actors.recorder import Played, stored_row
 from actors.rollout import Sample, play
 from actors.run_data import load_run_data
 from actors.sft import load_tokenizer
+from envs.play import remembered
 from envs.turn_env import PastTurn, TurnEnv, turn_specs
 from mtsql.config import HistoryMode, RunConfig
 from mtsql.data.dataset import Dataset, check_databases
@@ -65,11 +66,10 @@ async def play_dialogue(
         return list(await asyncio.gather(*(one(i, spec.history) for i, spec in enumerate(specs))))
     played: list[Played] = []
     past: tuple[PastTurn, ...] = ()
-    for number, spec in enumerate(specs):
+    for number in range(len(specs)):
         row = await one(number, past)
         played.append(row)
-        answer = row.trajectory.proposals[-1] if row.trajectory.proposals else ""
-        past = (*past, PastTurn(question=spec.turn.question, sql=answer))
+        past = (*past, remembered(row.spec, row.trajectory))
     return played
 
 

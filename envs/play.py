@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from envs.turn_env import Message, TurnEnv
+from envs.turn_env import Message, PastTurn, TurnEnv, TurnSpec
 from mtsql.trajectory import Ending, Trajectory
 
 
@@ -44,3 +44,9 @@ async def collect(env: TurnEnv, generate: Generate) -> Trajectory:
             {"role": "assistant", "content": message},
             {"role": "tool", "content": result.observation},
         ]
+
+
+def remembered(spec: TurnSpec, trajectory: Trajectory) -> PastTurn:
+    """The turn as predicted history holds it, with the agent's own SQL; empty if it gave none."""
+    answer = trajectory.proposals[-1] if trajectory.proposals else ""
+    return PastTurn(question=spec.turn.question, sql=answer)
