@@ -94,6 +94,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def play(arguments: argparse.Namespace) -> int:
+    from recipes.play import Options, run
+
+    return run(Options(**{name: getattr(arguments, name) for name in Options.__slots__}))
+
+
 def sql(arguments: argparse.Namespace) -> int:
     from mtsql.sql.records import QueryLimits
     from recipes.sql import answer_lines, databases_of, print_answer, warn
@@ -193,6 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_train(commands)
     _add_eval(commands)
+    _add_play(commands)
     _add_sql(commands)
     _add_bench(commands)
     reporting = _command(commands, "report", report, "write RUN_DIR/report.html again")
@@ -265,6 +272,43 @@ def _add_eval(commands: Commands) -> None:
         help="what memory holds of earlier turns; repeatable (default: the recipe's)",
     )
     parser.add_argument("--out", type=Path, help="folder for scores and trajectories")
+
+
+def _add_play(commands: Commands) -> None:
+    parser = _command(
+        commands, "play", play, "take the agent's place, in a random dialogue or yours"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="prepared (default: embedded)")
+    parser.add_argument("--dialogue", metavar="ID", help="default: any")
+    parser.add_argument(
+        "--turn", type=_positive, default=1, metavar="N", help="the first one played"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of the embedded data and the choice")
+    parser.add_argument("--db", metavar="FILE_OR_URL", help="a database of yours, without rewards")
+    parser.add_argument(
+        "--question",
+        dest="questions",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="for --db; repeatable",
+    )
+    parser.add_argument(
+        "--goal", metavar="SQL", help="for --db: a user by rule asks for it part by part; scored"
+    )
+    parser.add_argument(
+        "--history", choices=("gold", "predicted"), help="of earlier turns (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--actions",
+        type=Path,
+        metavar="FILE",
+        help="commands to play, one a line, instead of asking",
+    )
+    parser.add_argument("--recipe", type=Path, help="environment and rewards (default: the demo's)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="dotted keys of the recipe"
+    )
 
 
 def _add_sql(commands: Commands) -> None:

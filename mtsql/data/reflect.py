@@ -1,4 +1,4 @@
-"""Schemas read out of databases with SQLAlchemy.
+"""Schemas read out of databases, with SQLAlchemy where it knows the engine.
 
 Apart from `mtsql.schema`, because every process imports that one and few need SQLAlchemy.
 """
@@ -8,13 +8,29 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import NullPool, create_engine, inspect
+import duckdb
+from sqlalchemy import NullPool, create_engine, inspect, make_url
 from sqlalchemy.engine import Inspector
 from sqlalchemy.exc import DBAPIError, SAWarning, SQLAlchemyError
 from sqlalchemy.types import NullType
 
 from mtsql.errors import DataError
 from mtsql.schema import Column, ForeignKey, Schema, Table
+from mtsql.sql.engines import file_of
+
+
+def reflect(db_id: str, address: str | Path) -> Schema:
+    """Read the schema at an address as `mtsql.sql` knows them: a file, or an SQLAlchemy URL.
+
+    Raises:
+        DataError: nothing can be read there; the text holds no part of a URL.
+    """
+    file = file_of(address)
+    if file is None:
+        return _reflect_server(db_id, str(address))
+    if file.suffix == ".duckdb" or str(address).startswith("duckdb:"):
+        return _reflect_duckdb(db_id, file)
+    return reflect_sqlite(db_id, file)
 
 
 def reflect_sqlite(db_id: str, database: Path) -> Schema:
@@ -46,6 +62,55 @@ def reflect_sqlite(db_id: str, database: Path) -> Schema:
         ) from error
     finally:
         engine.dispose()
+
+
+def _reflect_server(db_id: str, address: str) -> Schema:
+    """Tables of the role's default schema, by name."""
+    url = make_url(address)
+    if url.get_backend_name() in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    try:
+        # No pool: the connection ends with the block.
+        with create_engine(url, poolclass=NullPool).connect() as connection:
+            inspector = inspect(connection)
+            return reflect_schema(db_id, inspector, sorted(inspector.get_table_names()))
+    except (SQLAlchemyError, ImportError) as error:
+        raise DataError(
+            f"{db_id}: the server's schema cannot be read ({type(error).__name__}); "
+            "is it up, and may this role read it?"
+        ) from error
+
+
+def _reflect_duckdb(db_id: str, database: Path) -> Schema:
+    try:
+        with duckdb.connect(str(database), read_only=True) as connection:
+            columns = connection.execute(
+                "SELECT table_name, column_name, lower(data_type) FROM duckdb_columns()"
+                " WHERE NOT internal AND schema_name = 'main' ORDER BY table_oid, column_index"
+            ).fetchall()
+            keys = connection.execute(
+                "SELECT table_name, constraint_type, constraint_column_names, referenced_table,"
+                " referenced_column_names FROM duckdb_constraints() WHERE schema_name = 'main'"
+            ).fetchall()
+    except duckdb.Error as error:
+        raise DataError(
+            f"{database}: cannot be read as a DuckDB database; name a file made by DuckDB"
+        ) from error
+    primary = {(key[0], name) for key in keys if key[1] == "PRIMARY KEY" for name in key[2]}
+    tables: dict[str, list[Column]] = {}
+    for table, name, type_name in columns:
+        column = Column(name=name, type=type_name, is_primary=(table, name) in primary)
+        tables.setdefault(table, []).append(column)
+    return Schema(
+        db_id=db_id,
+        tables=tuple(Table(name=name, columns=tuple(own)) for name, own in tables.items()),
+        foreign_keys=tuple(
+            ForeignKey(table=key[0], column=column, ref_table=key[3], ref_column=ref_column)
+            for key in keys
+            if key[1] == "FOREIGN KEY"
+            for column, ref_column in zip(key[2], key[4], strict=True)
+        ),
+    )
 
 
 def reflect_schema(db_id: str, inspector: Inspector, table_names: Sequence[str]) -> Schema:
