@@ -137,6 +137,14 @@ def bench_sql(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def bench_env(arguments: argparse.Namespace) -> int:
+    _require_stack()
+    from recipes.bench.env import run
+
+    run(num_dialogues=arguments.dialogues, num_runs=arguments.runs, as_json=arguments.json)
+    return 0
+
+
 def report(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -345,6 +353,13 @@ def _add_bench(commands: Commands) -> None:
         metavar="NAME=CHECKOUT",
         help="nemo_gym or skyrl, measured beside ours; repeatable",
     )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+    parser = _command(parts, "env", bench_env, "the environment: time of a step, memory of a crowd")
+    parser.add_argument(
+        "--dialogues", type=_positive, default=64, metavar="N", help="at a time; default: 64"
+    )
+    parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 

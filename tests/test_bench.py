@@ -20,3 +20,15 @@ def test_the_sql_bench_gives_every_figure(capsys: pytest.CaptureFixture[str]) ->
         assert figures[name] > 0
     assert figures["uncached_p50_ms"] <= figures["uncached_p99_ms"]
     assert figures["extra_processes"] == 0
+
+
+def test_the_environment_bench_gives_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "env", "--runs", "1", "--dialogues", "3", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["num_wrong"] == 0
+    for load in ("one", "many", "ray"):
+        assert 0 < figures[f"{load}_step_ms"] <= figures[f"{load}_turn_ms"]
+        assert figures[f"{load}_execute_ms"] > 0
+        assert figures[f"{load}_step_p99_ms"] > 0
+    assert figures["ray_steps_per_s"] > 0
+    assert figures["crowd_mb"] > 0
