@@ -33,6 +33,10 @@ class Schema(BaseModel, frozen=True, extra="forbid"):
     tables: tuple[Table, ...]
     foreign_keys: tuple[ForeignKey, ...] = ()
 
+    def __hash__(self) -> int:
+        # Each step asks caches by schema; to hash all columns costs more than most of them save.
+        return hash(self.db_id)
+
 
 class SpiderTables(BaseModel, frozen=True, extra="ignore"):
     """One entry of a tables.json file of Spider, SParC or CoSQL; only the keys that are used.
