@@ -5,6 +5,7 @@ empty result tells why. The environment looks the value up and shows what is sto
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
@@ -25,6 +26,7 @@ class Lookup:
     sql: str
 
 
+@lru_cache(maxsize=8192)
 def lookups(sql: str, schema: Schema) -> tuple[Lookup, ...]:
     """A lookup for each text equality of the query whose column the schema knows.
 
