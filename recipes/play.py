@@ -23,9 +23,9 @@ from mtsql.data.embedded import generate
 from mtsql.data.records import Dialogue, Turn
 from mtsql.data.reflect import reflect
 from mtsql.errors import ConfigError, DataError
-from mtsql.protocol import DIALECTS, ActionName, Answer, Dialect
+from mtsql.protocol import DIALECTS, Dialect
 from mtsql.sql.pool import LocalPool
-from recipes.play_commands import HELP, BadCommand, Command, read_actions, read_command
+from recipes.play_commands import HELP, BadCommand, Command, Speech, read_actions, read_command
 from recipes.play_screen import Screen
 from recipes.sql import databases_of, warn
 
@@ -82,10 +82,15 @@ class Keyboard:
     def __init__(self, screen: Screen, dialect: Dialect) -> None:
         self._screen = screen
         self._dialect = dialect
+        self._speech = Speech(dialect)
         self._is_terminal = sys.stdin.isatty()
         if self._is_terminal:
             with suppress(ImportError):
                 import readline  # noqa: F401 - to import it is to turn it on
+
+    def begin(self) -> None:
+        """A new turn: what was noted for a message and not sent is gone."""
+        self._speech = Speech(self._dialect)
 
     def command(self, num_left: int) -> Command:
         while True:
@@ -95,9 +100,14 @@ class Keyboard:
             if not line.strip():
                 continue
             try:
-                return read_command(line, lambda: self.line("... "), self._dialect)
+                command = read_command(line, lambda: self.line("... "), self._speech)
             except BadCommand as error:
                 self._screen.say(f"{error} (nothing was sent)", "yellow")
+                continue
+            if command.message is None and command.shown is None:
+                self._screen.say("noted; it is sent with the next message", "dim")
+                continue
+            return command
 
     def line(self, prompt: str) -> str | None:
         """A line without its end; None at the end of the input."""
@@ -128,24 +138,23 @@ def _interrupted_at_once() -> Generator[None]:
 
 
 class Listed:
-    """One turn's commands from a file, then the answer if they do not hold it."""
+    """One turn's commands from a file."""
 
-    def __init__(self, screen: Screen, dialect: Dialect, commands: Sequence[Command]) -> None:
+    def __init__(self, screen: Screen, commands: Sequence[Command]) -> None:
         self._screen = screen
         self._left = list(commands)
-        self._closing = [Command(text=ActionName.ANSWER, message=dialect.render(Answer()))]
 
     def command(self, num_left: int) -> Command:
-        left = self._left or self._closing
-        if not left:
-            raise OutOfTokens  # the answer was refused, and there is nothing else to say
-        command = left.pop(0)
-        self._screen.say(f"[{num_left} left] > {command.text}")
-        return command
+        while self._left:
+            command = self._left.pop(0)
+            self._screen.say(f"[{num_left} left] > {command.text}")
+            if command.message is not None or command.shown is not None:
+                return command
+        raise OutOfTokens  # the answer was refused, and there is nothing else to say
 
     @property
     def num_unused(self) -> int:
-        return len(self._left)
+        return sum(not command.is_added for command in self._left)
 
 
 class Person:
@@ -325,6 +334,7 @@ async def _play(
     listed: list[list[Command]] | None,
 ) -> None:
     dialect = DIALECTS[config.environment.dialect]
+    num_steps = min(config.environment.max_steps, dialect.max_steps or sys.maxsize)
     source: Source = keyboard
 
     def agent(spec: TurnSpec) -> Person:
@@ -332,9 +342,11 @@ async def _play(
         if listed is not None:
             if not listed:
                 raise Stop
-            source = Listed(screen, dialect, listed.pop(0))
+            source = Listed(screen, listed.pop(0))
+        else:
+            keyboard.begin()
         screen.question(spec.turn.question, spec.turn_index + 1, scene.num_turns)
-        return Person(screen, source, dialect, spec, config.environment.max_steps)
+        return Person(screen, source, dialect, spec, num_steps)
 
     screen.say(scene.title)
     screen.schema(scene.dialogue.schema)

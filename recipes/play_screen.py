@@ -10,7 +10,7 @@ from envs.turn_env import Message
 from envs.users import PlayedTurn
 from mtsql.config import RewardConfig
 from mtsql.prompt import full_schema, neutral
-from mtsql.protocol import Answer, Dialect, ParseFailure
+from mtsql.protocol import Action, Answer, Dialect, ParseFailure
 from mtsql.rewards import Reward, score
 from mtsql.schema import Schema
 from mtsql.trajectory import Step
@@ -61,7 +61,7 @@ class Screen:
         self.say(f"Turn ended: {trajectory.ending}", "bold")
         for number, step in enumerate(trajectory.steps, start=1):
             points = _points(reward.step_rewards[number - 1]) if reward else "-"
-            self.say(f"  {number}  {_label(step):<32}{points:>6}")
+            self.say(f"  {number}  {_label(step):<40}{points:>6}")
         if reward is None:
             self.say(f"Reward: unscored, {_why_unscored(played)}", "yellow")
         else:
@@ -100,14 +100,16 @@ def _why_unscored(played: PlayedTurn) -> str:
 
 
 def _label(step: Step) -> str:
-    action = step.action
+    label = ", ".join(_word(action) for action in step.actions)
+    return label if step.is_accepted else f"{label} (not accepted)"
+
+
+def _word(action: Action) -> str:
     if isinstance(action, ParseFailure):
         return "unreadable"
     if isinstance(action, Answer):
-        words = ["answer"]
-    else:
-        words = [word for word in (action.name, action.target, action.verdict) if word]
-    return " ".join([*words, *([] if step.is_accepted else ["(not accepted)"])])
+        return "answer"
+    return " ".join(word for word in (action.name, action.target, action.verdict) if word)
 
 
 def _points(reward: float) -> str:

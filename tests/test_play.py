@@ -14,9 +14,9 @@ import pytest
 from hand_made import DIALOGUE, SCHEMA, write_shops
 
 from mtsql.data.dataset import write_dataset
-from mtsql.protocol import ACTIONS, parse_action
+from mtsql.protocol import ACTIONS, DIALECTS, parse_action
 from recipes.cli import main
-from recipes.play_commands import BadCommand, read_command
+from recipes.play_commands import BadCommand, Speech, read_command
 
 WEIGHTS = ["reward.ex=1", "reward.em=1", "reward.verify=0.1"]
 ACTIONS_FILE = """\
@@ -48,11 +48,11 @@ Turn 1 of 2: show the names of all shops in Paris
 [3 left] > answer
 
 Turn ended: answered
-  1  propose                              0
-  2  execute                              0
-  3  verify execution fail             +0.1
-  4  correct                              0
-  5  answer                              +2
+  1  propose                                      0
+  2  execute                                      0
+  3  verify execution fail                     +0.1
+  4  correct                                      0
+  5  answer                                      +2
 Reward: +2.1 (outcome +2; EX yes, EM yes)
 Gold: SELECT name FROM shop WHERE city = 'Paris'
 
@@ -62,8 +62,8 @@ Turn 2 of 2: how many are there ?
 [6 left] > answer
 
 Turn ended: answered
-  1  propose                              0
-  2  answer                               0
+  1  propose                                      0
+  2  answer                                       0
 Reward: 0 (outcome 0; EX no, EM no)
 Gold: SELECT count(*) FROM shop WHERE city = 'Paris'
 
@@ -190,6 +190,68 @@ def test_the_transcript_of_the_readme_is_real(
     assert capsys.readouterr().out.startswith(transcript)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "text", "seen", "labels"),
+    [
+        (
+            "mtsql_r1",
+            "propose SELECT name FROM shop\nexecute\nverify execution fail\n"
+            "correct SELECT name FROM shop WHERE city = 'Paris'\nexecute\nverify execution pass\n",
+            "<exec_verify>no_pass</exec_verify>\n<tool_call>",
+            ["propose, execute", "verify execution fail, correct, execute", "answer"],
+        ),
+        (
+            "cocte",
+            "propose paris SELECT * FROM shop WHERE city = 'Paris'\nexecute\n"
+            "propose SELECT name FROM paris\n",
+            '"name": "paris", "sql": "SELECT * FROM shop',
+            ["propose", "execute", "propose", "answer"],
+        ),
+        (
+            "short_horizon",
+            "propose SELECT name FROM shop WHERE city = 'Paris'\n",
+            "--- user",
+            ["propose, answer"],
+        ),
+    ],
+)
+def test_every_dialect_is_played(
+    dialect: str,
+    text: str,
+    seen: str,
+    labels: list[str],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["play", "--data", str(data), *actions(tmp_path, f"{text}prompt\n")]
+    assert main([*words, f"environment.dialect={dialect}"]) == 0
+    out = capsys.readouterr().out
+    assert seen in out
+    steps = out.split("Turn ended: answered\n")[1].split("Reward:")[0].splitlines()
+    for step, label in zip(steps, labels, strict=True):
+        assert label in step
+    assert "EX yes" in out
+
+
+@pytest.mark.parametrize(
+    ("dialect", "lines", "message"),
+    [
+        ("mtsql_r1", ["execute"], "propose a query first"),
+        ("mtsql_r1", ["propose 1"], "answer_sql holds no query"),
+        ("short_horizon", ["propose SELECT 1", "execute"], "this dialect has no execute"),
+        ("cocte", ["verify execution pass"], "verify: "),
+    ],
+)
+def test_what_a_dialect_has_not_is_said(dialect: str, lines: list[str], message: str) -> None:
+    speech = Speech(DIALECTS[dialect])
+    for line in lines[:-1]:
+        assert read_command(line, lambda: None, speech).message is None
+    with pytest.raises(BadCommand) as caught:
+        read_command(lines[-1], lambda: None, speech)
+    assert message in str(caught.value)
+
+
 # Without a dataset ----------------------------------------------------------------------------
 
 
@@ -293,7 +355,7 @@ def test_a_bad_command_is_told_and_costs_nothing(
 )
 def test_bad_commands(line: str, message: str) -> None:
     with pytest.raises(BadCommand) as caught:
-        read_command(line, lambda: None, ACTIONS)
+        read_command(line, lambda: None, Speech(ACTIONS))
     assert message in str(caught.value)
 
 
@@ -302,15 +364,15 @@ def test_bad_commands(line: str, message: str) -> None:
     ["propose SELECT 'a  b'", "execute", "verify memory fail", "Correct SELECT 1 -- x", "answer"],
 )
 def test_a_command_is_the_dialects_message(line: str) -> None:
-    message = read_command(line, lambda: None, ACTIONS).message
+    message = read_command(line, lambda: None, Speech(ACTIONS)).message
     assert message is not None
-    assert ACTIONS.render(parse_action(message)) == message  # type: ignore[arg-type]
+    assert ACTIONS.render((parse_action(message),)) == message  # type: ignore[arg-type]
 
 
 def test_a_paste_ends_at_its_closing_tag_or_a_blank_line() -> None:
     def paste(*lines: str) -> tuple[str | None, list[str]]:
         left = list(lines[1:])
-        command = read_command(lines[0], lambda: left.pop(0) if left else None, ACTIONS)
+        command = read_command(lines[0], lambda: left.pop(0) if left else None, Speech(ACTIONS))
         return command.message, left
 
     assert paste("<a>x</a>", "next") == ("<a>x</a>", ["next"])

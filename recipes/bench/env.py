@@ -42,7 +42,7 @@ LOAD_S = 2.0
 ENVIRONMENT = EnvironmentConfig()
 LIMITS = QueryLimits()
 RENDER = DIALECTS[ENVIRONMENT.dialect].render
-REST = (RENDER(ToolCall(name=ActionName.EXECUTE)), RENDER(Answer()))
+REST = (RENDER((ToolCall(name=ActionName.EXECUTE),)), RENDER((Answer(),)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,7 +92,7 @@ async def load(
 
 
 def _proposal(spec: TurnSpec) -> str:
-    return RENDER(ToolCall(name=ActionName.PROPOSE, sql=spec.turn.gold_sql))
+    return RENDER((ToolCall(name=ActionName.PROPOSE, sql=spec.turn.gold_sql),))
 
 
 @ray.remote(num_cpus=0)
