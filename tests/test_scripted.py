@@ -124,7 +124,7 @@ def test_verdicts_say_what_the_observation_shows(shops):
     assert names(trajectory) == expected
     reward = score(trajectory, RewardConfig())
     assert reward is not None
-    assert reward.step_rewards == (0.0, 0.0, 0.1, 0.0, 0.0, 0.1, 2.0)
+    assert reward.step_rewards == (0.0, 0.0, 0.05, 0.0, 0.0, 0.05, 2.0)
 
 
 def test_a_failing_proposal_may_be_answered_anyway_or_blindly(shops):
