@@ -1,6 +1,7 @@
 """EX: results are bags or sequences of rows, columns may be permuted; and who is to blame."""
 
 import asyncio
+import dataclasses
 import itertools
 import sqlite3
 import time
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtsql.evaluation.execution import comparable_sql, execution_match, needs_order
+from mtsql.evaluation.execution import execution_match, needs_order
 from mtsql.evaluation.judge import JudgeItem, judge_many
+from mtsql.evaluation.rules import Rules
+from mtsql.evaluation.sql_text import comparable_sql, holds_two_statements, same_tokens
 from mtsql.schema import Column, Schema, Table
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
@@ -36,8 +39,14 @@ def rows(*rows) -> QueryResult:
     return QueryResult(status=QueryStatus.OK, rows=rows)
 
 
-def match(gold: Sequence[tuple], pred: Sequence[tuple], *, ordered: bool = False) -> bool:
-    return execution_match(rows(*gold), rows(*pred), ordered=ordered)
+BY_VALUE = Rules(numbers_by_value=True)
+SPARING = Rules(keep_literals=True)
+
+
+def match(
+    gold: Sequence[tuple], pred: Sequence[tuple], *, ordered: bool = False, rules: Rules = BY_VALUE
+) -> bool:
+    return execution_match(rows(*gold), rows(*pred), ordered=ordered, rules=rules)
 
 
 def test_row_order_counts_only_when_gold_orders() -> None:
@@ -80,6 +89,26 @@ def test_numbers_compare_by_value_and_text_is_no_number() -> None:
     assert match([(1, 10), (2, 3)], [(3.0, 2), (10, 1.0)])
     assert not match([(1,)], [("1",)])
     assert not match([("a",)], [(b"a",)])
+
+
+def test_cells_are_sorted_by_text_before_rows_are_compared() -> None:
+    # As text, 10 stands before 1 (0 before the < of its type) and 1.0 before 10 (. before 0).
+    assert not match([(1, 10)], [(1.0, 10)], rules=Rules())
+    assert not match([(1, 10)], [(1.0, 10)], ordered=True, rules=Rules())
+    assert match([(1, 10)], [(1.0, 10)])
+    assert match([(1, 2)], [(1.0, 2)], rules=Rules())
+    assert match([(1.5, 10)], [(10, 1.5)], rules=Rules())
+    assert match([(0.0, 10)], [(0.0, 10)], rules=Rules())
+
+
+def test_bytes_that_are_no_text_are_dropped_before_cells_are_compared() -> None:
+    assert match([("Jos\ufffd", 1)], [("Jos", 1)])
+    assert not match([("Jos\ufffd", 1)], [("Josi", 1)])
+
+
+def test_empty_results_match_unless_a_rule_says_no() -> None:
+    assert match([], [], rules=Rules())
+    assert not match([], [], rules=Rules(empty_is_wrong=True))
 
 
 def test_null_equals_only_null() -> None:
@@ -146,22 +175,72 @@ def brute_force(gold: list[tuple], pred: list[tuple], ordered: bool) -> bool:
     return False
 
 
-def test_comparable_sql_joins_operators_outside_strings() -> None:
-    assert comparable_sql("SELECT a FROM t WHERE a > = 1 AND b ! = '> ='") == (
-        "SELECT a FROM t WHERE a >= 1 AND b != '> ='"
-    )
+def test_comparable_sql_joins_operators() -> None:
+    sql = "SELECT a FROM t WHERE a > = 1 AND b ! = '> ='"
+    assert comparable_sql(sql) == "SELECT a FROM t WHERE a >= 1 AND b != '>='"
+    assert comparable_sql(sql, SPARING) == "SELECT a FROM t WHERE a >= 1 AND b != '> ='"
+    assert comparable_sql("a >  = 1") == "a >  = 1"  # one blank only
 
 
-def test_comparable_sql_drops_distinct_but_not_in_names_and_strings() -> None:
+@pytest.mark.parametrize("rules", [Rules(), SPARING])
+def test_comparable_sql_drops_distinct_but_not_in_names_and_strings(rules: Rules) -> None:
     sql = "SELECT DISTINCT a, count(distinct b) FROM distinct_t WHERE c = 'distinct'"
-    assert comparable_sql(sql) == "SELECT  a, count( b) FROM distinct_t WHERE c = 'distinct'"
-    assert comparable_sql(sql, keep_distinct=True) == sql
+    kept = dataclasses.replace(rules, keep_distinct=True)
+    assert comparable_sql(sql, rules) == "SELECT  a, count( b) FROM distinct_t WHERE c = 'distinct'"
+    assert comparable_sql(sql, kept) == sql
 
 
 def test_comparable_sql_keeps_the_first_statement() -> None:
-    assert comparable_sql("SELECT ';' ; SELECT 2;") == "SELECT ';' "
-    assert comparable_sql("SELECT 1;;") == "SELECT 1"
+    assert comparable_sql("SELECT ';' ; SELECT 2;") == "SELECT ';' ; "
+    assert comparable_sql("SELECT 1;;") == "SELECT 1;"
+    assert comparable_sql("; SELECT 1") == "; "
     assert comparable_sql("SELECT 1 -- a; b") == "SELECT 1 -- a; b"
+    assert comparable_sql("SELECT (1; 2)") == "SELECT (1; 2)"
+    assert comparable_sql("SELECT ';' ; SELECT 2;", SPARING) == "SELECT ';' "
+
+
+def test_the_current_year_is_that_of_the_published_data() -> None:
+    assert comparable_sql("SELECT YEAR ( CURDATE() ) - 1") == "SELECT 2020- 1"
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_two"),
+    [
+        ("SELECT 1;", False),
+        ("SELECT 1; -- and; no more", False),
+        ("; SELECT 1", False),
+        ("SELECT ';'", False),
+        ("SELECT 1;;", True),
+        ("SELECT 1; SELECT 2", True),
+    ],
+)
+def test_two_statements_are_what_sqlite3_refuses(sql: str, is_two: bool) -> None:
+    assert holds_two_statements(sql) is is_two
+    connection = sqlite3.connect(":memory:")
+    if is_two:
+        with pytest.raises((sqlite3.Warning, sqlite3.ProgrammingError), match="one statement"):
+            connection.execute(sql)
+    else:
+        connection.execute(sql)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "is_same"),
+    [
+        ("SELECT a  FROM t", "select A from T -- done\n ;", True),
+        ("SELECT count( * ),a FROM t", "SELECT count(*) , a FROM t", True),
+        ("SELECT 'A'", "SELECT 'a'", False),
+        ("SELECT a >= 1", "SELECT a > = 1", False),
+        ("SELECT 1e-5", "SELECT 1e - 5", False),
+        ("SELECT x'00'", "SELECT x '00'", False),
+        ("SELECT 1 --c\n+1", "SELECT 1 --c +1", False),
+        ("SELECT random()", "SELECT  random()", False),
+        ("SELECT é", "SELECT É", False),
+    ],
+)
+def test_the_same_query_in_another_dress(left: str, right: str, is_same: bool) -> None:
+    assert (same_tokens(left) == same_tokens(right)) is is_same
 
 
 def test_order_is_needed_when_gold_says_order_by_anywhere() -> None:

@@ -11,30 +11,56 @@ EMNLP 2018). What is ignored, and where it is not:
     ON conditions                           only OR, NOT, IN and LIKE are seen
     LIMIT's number
 
-One line of the official script is not followed: it replaces the text "value" by "1" in every
-prediction, which makes columns such as market_value impossible to predict.
+The text "value" in a prediction counts as "1", unless the rules keep it.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
+from mtsql.evaluation.rules import OFFICIAL, Rules, judged_text
+from mtsql.evaluation.spider_names import Names, names_of
 from mtsql.evaluation.spider_sql import (
+    SET_OPERATORS,
     ColumnUse,
     Condition,
     Conditions,
-    Names,
     Query,
     Term,
     Value,
-    names_of,
-    parse_with_names,
+    read,
 )
 from mtsql.schema import Schema
 
+COMPONENTS = (
+    "select",
+    "select(no AGG)",
+    "where",
+    "where(no OP)",
+    "group(no Having)",
+    "group",
+    "order",
+    "and/or",
+    "IUEN",
+    "keywords",
+)
+"""The official names of the parts of a query that are scored one by one."""
 
-def exact_match(gold_sql: str, pred_sql: str, schema: Schema) -> bool | None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One part of both queries: how many elements each has, and whether they are the same."""
+
+    num_gold: int
+    num_pred: int
+    is_match: bool
+
+
+def exact_match(
+    gold_sql: str, pred_sql: str, schema: Schema, rules: Rules = OFFICIAL
+) -> bool | None:
     """Spider's verdict; None when gold itself is outside Spider's subset.
 
     A prediction outside the subset is False: it has no clauses to compare.
@@ -43,14 +69,49 @@ def exact_match(gold_sql: str, pred_sql: str, schema: Schema) -> bool | None:
     gold = _comparable(gold_sql, names)
     if gold is None:
         return None
-    pred = _comparable(pred_sql, names)
+    pred = _comparable(judged_text(pred_sql, rules), names)
     return pred is not None and _match(gold, pred)
+
+
+def why_outside(sql: str, schema: Schema) -> str:
+    """Why a query is outside Spider's subset; "" when it is inside."""
+    found = read(sql, names_of(schema))
+    return found if isinstance(found, str) else ""
+
+
+def components(
+    gold_sql: str, pred_sql: str, schema: Schema, rules: Rules = OFFICIAL
+) -> dict[str, Component] | None:
+    """The partial scores, by name; None when gold is outside Spider's subset.
+
+    A prediction outside the subset has no element in any part.
+    """
+    names = names_of(schema)
+    gold = _comparable(gold_sql, names)
+    if gold is None:
+        return None
+    return _components(gold, _comparable(judged_text(pred_sql, rules), names) or _NOTHING)
+
+
+_NOTHING = Query(
+    is_distinct=False,
+    select=(),
+    tables=(),
+    joins=Conditions(),
+    where=Conditions(),
+    group=(),
+    having=Conditions(),
+    order=None,
+    has_limit=False,
+    set_operator=None,
+    set_query=None,
+)
 
 
 @lru_cache(maxsize=16384)
 def _comparable(sql: str, names: Names) -> Query | None:
-    query = parse_with_names(sql, names)
-    if query is None:
+    query = read(sql, names)
+    if isinstance(query, str):
         return None
     tables = {table for table in query.tables if isinstance(table, str)}
     merged = {
@@ -75,12 +136,14 @@ def _drop_condition_values(conditions: Conditions) -> Conditions:
     def drop(value: Value) -> Value:
         return _drop_values(value) if isinstance(value, Query) else None
 
-    return replace(
-        conditions,
-        items=tuple(
-            replace(item, value=drop(item.value), upper=drop(item.upper))
+    if not conditions.items:
+        return conditions
+    return Conditions(
+        tuple(
+            Condition(item.is_negated, item.operator, item.term, drop(item.value), drop(item.upper))
             for item in conditions.items
         ),
+        conditions.connectors,
     )
 
 
@@ -92,10 +155,12 @@ def _merge_columns(query: Query, merged: Mapping[str, str]) -> Query:
         return Term(use(old.left), old.operator, old.right and use(old.right))
 
     def condition(old: Condition) -> Condition:
-        return replace(old, term=term(old.term))
+        return Condition(old.is_negated, old.operator, term(old.term), old.value, old.upper)
 
     def conditions(old: Conditions) -> Conditions:
-        return replace(old, items=tuple(condition(item) for item in old.items))
+        if not old.items:
+            return old
+        return Conditions(tuple(condition(item) for item in old.items), old.connectors)
 
     return replace(
         query,
@@ -111,15 +176,19 @@ def _merge_columns(query: Query, merged: Mapping[str, str]) -> Query:
 
 def _match(gold: Query, pred: Query) -> bool:
     return (
-        Counter(gold.tables) == Counter(pred.tables)
-        and Counter(gold.select) == Counter(pred.select)
-        and Counter(gold.where.items) == Counter(pred.where.items)
+        _same(gold.tables, pred.tables)
+        and _same(gold.select, pred.select)
+        and _same(gold.where.items, pred.where.items)
         and set(gold.where.connectors) == set(pred.where.connectors)
         and _groups_match(gold, pred)
         and gold.order == pred.order
         and _keywords(gold) == _keywords(pred)
         and _set_queries_match(gold, pred)
     )
+
+
+def _same(gold: tuple[object, ...], pred: tuple[object, ...]) -> bool:
+    return gold == pred or (len(gold) == len(pred) and Counter(gold) == Counter(pred))
 
 
 def _groups_match(gold: Query, pred: Query) -> bool:
@@ -137,16 +206,65 @@ def _set_queries_match(gold: Query, pred: Query) -> bool:
     return _match(gold.set_query, pred.set_query)
 
 
-def _keywords(query: Query) -> frozenset[str]:
-    """Presence of what the other comparisons do not see: HAVING, LIMIT, and words inside ON."""
+def _keywords(query: Query) -> set[str]:
+    words: set[str] = set()
+    if query.where.items:
+        words.add("where")
+    if query.group:
+        words.add("group")
+    if query.having.items:
+        words.add("having")
+    if query.order is not None:
+        words |= {query.order.direction, "order"}
+    if query.has_limit:
+        words.add("limit")
+    if query.set_operator in SET_OPERATORS:
+        words.add(query.set_operator)
     every = (query.joins, query.where, query.having)
-    items = [item for conditions in every for item in conditions.items]
-    present = {
-        "having": bool(query.having.items),
-        "limit": query.has_limit,
-        "or": any("or" in conditions.connectors for conditions in every),
-        "not": any(item.is_negated for item in items),
-        "in": any(item.operator == "in" for item in items),
-        "like": any(item.operator == "like" for item in items),
+    if any("or" in conditions.connectors for conditions in every):
+        words.add("or")
+    for item in chain.from_iterable(conditions.items for conditions in every):
+        if item.is_negated:
+            words.add("not")
+        if item.operator in ("in", "like"):
+            words.add(item.operator)
+    return words
+
+
+def _components(gold: Query, pred: Query) -> dict[str, Component]:
+    def bag(of_gold: list[object], of_pred: list[object]) -> Component:
+        is_match = Counter(of_gold) == Counter(of_pred)
+        return Component(num_gold=len(of_gold), num_pred=len(of_pred), is_match=is_match)
+
+    def one(in_gold: bool, in_pred: bool, is_match: bool) -> Component:
+        is_match = in_gold == in_pred and (is_match or not in_gold)
+        return Component(num_gold=int(in_gold), num_pred=int(in_pred), is_match=is_match)
+
+    def last_names(query: Query) -> list[object]:
+        return [column.column.rpartition(".")[2] for column in query.group]
+
+    connectors = [set(query.where.connectors) for query in (gold, pred)]
+    # Their numbers stand the other way round in the official script.
+    and_or = Component(num_gold=len(connectors[1]), num_pred=len(connectors[0]), is_match=False)
+    if connectors[0] == connectors[1]:
+        and_or = Component(num_gold=1, num_pred=1, is_match=True)
+    return {
+        "select": bag([*gold.select], [*pred.select]),
+        "select(no AGG)": bag([x.term for x in gold.select], [x.term for x in pred.select]),
+        "where": bag([*gold.where.items], [*pred.where.items]),
+        "where(no OP)": bag([x.term for x in gold.where.items], [x.term for x in pred.where.items]),
+        "group(no Having)": bag(last_names(gold), last_names(pred)),
+        "group": one(bool(gold.group), bool(pred.group), _groups_match(gold, pred)),
+        "order": one(
+            gold.order is not None,
+            pred.order is not None,
+            gold.order == pred.order and gold.has_limit == pred.has_limit,
+        ),
+        "and/or": and_or,
+        "IUEN": one(
+            gold.set_query is not None,
+            pred.set_query is not None,
+            _set_queries_match(gold, pred),
+        ),
+        "keywords": bag([*_keywords(gold)], [*_keywords(pred)]),
     }
-    return frozenset(word for word, is_present in present.items() if is_present)

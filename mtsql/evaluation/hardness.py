@@ -72,4 +72,4 @@ def _num_aggregates(query: Query) -> int:
     # labels of the published data depend on it.
     count += sum(item.is_negated for item in query.where.items)
     count += sum(item.is_negated for item in query.having.items)
-    return count + len(query.having.connectors)
+    return count + sum(isinstance(one, str) or one.is_negated for one in query.having.connectors)

@@ -7,16 +7,19 @@ one can be known without the other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from mtsql.evaluation.exact import exact_match
-from mtsql.evaluation.execution import comparable_sql, execution_match, needs_order
+from mtsql.evaluation.memory import Memory, VerdictKey, memory_of
 from mtsql.evaluation.records import Judgement
+from mtsql.evaluation.rules import OFFICIAL, Rules
+from mtsql.evaluation.spider_names import names_of
+from mtsql.evaluation.trial import NO_ANSWER, Case, Outcome, Trial, run_case
 from mtsql.schema import Schema
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus, SqlExecutor
 
-GOLD_FAILED = "gold_failed"
-NO_ANSWER = "no_answer"
-INFRA_FAULT = QueryStatus.INFRA_FAULT.value
+LASTING = frozenset({"ok", "error", "refused", NO_ANSWER})
+"""Statuses that the same pair would get again; a time limit depends on the machine's load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +33,23 @@ class JudgeItem:
     schema: Schema
     limits: QueryLimits = field(default_factory=QueryLimits)
     """For gold and prediction alike."""
+    rules: Rules = OFFICIAL
+    variants: tuple[str, ...] = ()
+    """Further databases of a test suite, by the executor's names: EX has to hold on each."""
+    with_ex: bool = True
+    with_em: bool = True
+    with_strict: bool = False
+    """Fill in `Judgement.ex_strict`; queries with DISTINCT run twice."""
+    cut_rows: bool = False
+    """Run gold first, and fetch few more rows of a prediction than gold has. The verdicts are the
+    same, in less time; but a pool that ran the prediction under `limits` has to run it again."""
 
 
 async def judge_many(executor: SqlExecutor, items: Sequence[JudgeItem]) -> list[Judgement]:
-    """One judgement for each item, in order.
+    """One judgement for each item, in order; verdicts on the same executor are remembered.
 
-    All statements travel in one `execute_many` call; equal ones (same database, text and limits
-    after `comparable_sql`) run once.
+    Statements of all items travel together, and equal ones (same database, text and limits after
+    `comparable_sql`) run once. Only a test suite or plugged values need further calls.
 
         gold                prediction          ex                      status
         any                 None or blank       False                   no_answer
@@ -45,51 +58,95 @@ async def judge_many(executor: SqlExecutor, items: Sequence[JudgeItem]) -> list[
         OK                  infra fault         None                    infra_fault
         OK                  not OK              False                   the prediction's
         OK, cut by the cap  OK, cut by the cap  None                    gold_failed
-        OK                  OK                  execution match         ok
+        OK                  OK                  execution match         ok, or None and too_many
 
-    `em` is None only where gold is outside Spider's subset.
+    Of a test suite one database that tells the queries apart is enough for False. `em` is None only
+    where gold is outside Spider's subset, and both where they were not asked for.
     """
-    requests = [_requests(item) for item in items]
-    unique = list(dict.fromkeys(request for pair in requests if pair for request in pair))
-    outcomes = await executor.execute_many(unique) if unique else []
-    results = dict(zip(unique, outcomes, strict=True))
-    return [
-        _no_answer(item) if pair is None else _judge(item, results[pair[0]], results[pair[1]])
-        for item, pair in zip(items, requests, strict=True)
-    ]
+    memory = memory_of(executor)
+    keys = [_key(item) for item in items]
+    known: dict[VerdictKey, Judgement] = {}
+    open_items: dict[VerdictKey, JudgeItem] = {}
+    for key, item in zip(keys, items, strict=True):
+        judgement = memory.verdicts.get(key)
+        if judgement is None:
+            open_items[key] = item
+        else:
+            known[key] = judgement
+    outcomes = await _play(executor, [_start(item, memory) for item in open_items.values()])
+    for (key, item), outcome in zip(open_items.items(), outcomes, strict=True):
+        known[key] = judgement = _judgement(item, outcome)
+        if judgement.status in LASTING:
+            memory.verdicts.put(key, judgement)
+    return [known[key] for key in keys]
 
 
-def _requests(item: JudgeItem) -> tuple[QueryRequest, QueryRequest] | None:
+def _key(item: JudgeItem) -> VerdictKey:
+    what = (item.with_ex, item.with_em, item.with_strict)
+    names = names_of(item.schema)
+    place = (item.db_id, item.variants, item.limits)
+    return (item.pred_sql, item.gold_sql, place, item.rules, what, names)
+
+
+def _start(item: JudgeItem, memory: Memory) -> Trial[Outcome]:
     if item.pred_sql is None or not item.pred_sql.strip():
-        return None
-    gold, pred = (
-        QueryRequest(db_id=item.db_id, sql=comparable_sql(sql), limits=item.limits)
-        for sql in (item.gold_sql, item.pred_sql)
+        return _settled(Outcome(ex=False, status=NO_ANSWER, message="no SQL was given"))
+    if not item.with_ex:
+        return _settled(Outcome(ex=None, status=QueryStatus.OK.value))
+    case = Case(
+        gold_sql=item.gold_sql,
+        pred_sql=item.pred_sql,
+        db_ids=(item.db_id, *item.variants),
+        limits=item.limits,
+        rules=item.rules,
+        with_strict=item.with_strict,
+        cut_rows=item.cut_rows,
     )
-    return gold, pred
+    return run_case(case, memory)
 
 
-def _no_answer(item: JudgeItem) -> Judgement:
-    em = exact_match(item.gold_sql, "", item.schema)
-    return Judgement(ex=False, em=em, status=NO_ANSWER, message="no SQL was given")
+def _settled(outcome: Outcome) -> Trial[Outcome]:
+    yield from ()
+    return outcome
 
 
-def _judge(item: JudgeItem, gold: QueryResult, pred: QueryResult) -> Judgement:
-    ex: bool | None = None
-    status = pred.status.value
-    message = pred.message
-    if gold.status is QueryStatus.INFRA_FAULT:
-        status, message = INFRA_FAULT, gold.message
-    elif gold.status is not QueryStatus.OK:
-        status, message = GOLD_FAILED, f"gold: {gold.status}: {gold.message}"
-    elif gold.truncated and pred.truncated:
-        # The rest of both results is unknown, and without an order so is which rows were kept.
-        status = GOLD_FAILED
-        message = f"gold: more than {item.limits.max_rows} rows; raise max_rows to judge it"
-    elif pred.status is QueryStatus.OK:
-        ex = execution_match(gold, pred, ordered=needs_order(item.gold_sql))
-    elif pred.status is not QueryStatus.INFRA_FAULT:
-        ex = False
-    assert item.pred_sql is not None
-    em = exact_match(item.gold_sql, item.pred_sql, item.schema)
-    return Judgement(ex=ex, em=em, status=status, message=message)
+async def _play(executor: SqlExecutor, trials: Sequence[Trial[Outcome]]) -> list[Outcome]:
+    """Run the trials in step, so that what they ask for travels in one call for each round."""
+    outcomes: dict[int, Outcome] = {}
+    asked: dict[int, list[QueryRequest]] = {}
+
+    def advance(place: int, trial: Trial[Outcome], results: list[QueryResult] | None) -> None:
+        try:
+            asked[place] = next(trial) if results is None else trial.send(results)
+        except StopIteration as stop:
+            outcomes[place] = stop.value
+            asked.pop(place, None)
+
+    for place, trial in enumerate(trials):
+        advance(place, trial, None)
+    while asked:
+        unique = list(dict.fromkeys(chain.from_iterable(asked.values())))
+        # A worker keeps a few databases open: one after the other, not all in turn.
+        unique.sort(key=_db_id)
+        results = dict(zip(unique, await executor.execute_many(unique), strict=True))
+        for place, requests in list(asked.items()):
+            advance(place, trials[place], [results[request] for request in requests])
+    return [outcomes[place] for place in range(len(trials))]
+
+
+def _db_id(request: QueryRequest) -> str:
+    return request.db_id
+
+
+def _judgement(item: JudgeItem, outcome: Outcome) -> Judgement:
+    em = None
+    if item.with_em:
+        em = exact_match(item.gold_sql, item.pred_sql or "", item.schema, item.rules)
+    return Judgement(
+        ex=outcome.ex if item.with_ex else None,
+        em=em,
+        status=outcome.status,
+        message=outcome.message,
+        ex_strict=outcome.ex_strict,
+        is_empty=outcome.is_empty,
+    )

@@ -10,5 +10,9 @@ class Judgement:
     ex: bool | None
     em: bool | None
     status: str
-    """The prediction's QueryStatus, or "gold_failed", "no_answer", "infra_fault"."""
+    """The prediction's QueryStatus, or "gold_failed", "no_answer", "infra_fault", "too_many"."""
     message: str = ""
+    ex_strict: bool | None = None
+    """As `ex`, with DISTINCT kept and columns in place; None also when nobody asked for it."""
+    is_empty: bool = False
+    """Neither query gave a row: they match, and it says little."""

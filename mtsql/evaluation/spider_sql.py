@@ -13,15 +13,15 @@ rules that surprise, all needed for the same verdicts (taoyds/test-suite-sql-eva
     LIMIT         present or not; the number is not kept
     the end       tokens after the last clause are not read
 
-Not followed: two conditions without AND or OR between them are rejected here; there they are
-accepted, and never match a well-formed query.
+    conditions    AND or OR between two of them may be missing
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mtsql.evaluation.spider_names import Names, names_of
+from mtsql.evaluation.spider_tokens import NotInSubset, tokenize
 from mtsql.schema import Schema
 
 MAX_DEPTH = 64
@@ -31,8 +31,9 @@ CLAUSES = frozenset(
     {"select", "from", "where", "group", "order", "limit", "intersect", "union", "except"}
 )
 SET_OPERATORS = frozenset({"intersect", "union", "except"})
-AGGREGATES = frozenset({"max", "min", "count", "sum", "avg"})
-ARITHMETIC = frozenset({"-", "+", "*", "/"})
+AGGREGATES = frozenset({"none", "max", "min", "count", "sum", "avg"})
+"""`none` is the reader's own word for no aggregate, and it takes it in a query as well."""
+ARITHMETIC = frozenset({"none", "-", "+", "*", "/"})
 COMPARISONS = frozenset(
     {"not", "between", "=", ">", "<", ">=", "<=", "!=", "in", "like", "is", "exists"}
 )
@@ -74,10 +75,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """`items` [N] and the AND / OR between them, [N-1]; a dangling one at the end is kept."""
+    """`items` [N] and the AND / OR between them, [N-1]; a dangling one at the end is kept.
+
+    The reader keeps both kinds in one list and takes every second part for a connector. Where AND
+    or OR is missing, a condition stands among the connectors and matches nothing.
+    """
 
     items: tuple[Condition, ...] = ()
-    connectors: tuple[str, ...] = ()
+    connectors: tuple["str | Condition", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,121 +127,20 @@ class Query:
 Value = float | str | ColumnUse | Query | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Names:
-    """What a schema offers to the parser; compared by identity, so that it can key a cache."""
-
-    columns: Mapping[str, frozenset[str]]
-    """Lower-case column names of each lower-case table."""
-    merged: Mapping[str, str]
-    """`table.column` to the one that stands for all columns linked to it by foreign keys."""
-
-
-class _NotInSubset(Exception):
-    """The text is outside Spider's subset."""
-
-
-class _SchemaKey:
-    """A schema by identity: hashing the whole record for each query costs more than parsing."""
-
-    __slots__ = ("schema",)
-
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
-
-    def __hash__(self) -> int:
-        return id(self.schema)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _SchemaKey) and self.schema is other.schema
-
-
-def names_of(schema: Schema) -> Names:
-    """Prepare a schema once; later calls with the same object are a look-up."""
-    return _names_of(_SchemaKey(schema))
-
-
-@lru_cache(maxsize=1024)
-def _names_of(key: _SchemaKey) -> Names:
-    columns = {
-        table.name.lower(): frozenset(column.name.lower() for column in table.columns)
-        for table in key.schema.tables
-    }
-    return Names(columns=columns, merged=_merge_foreign_keys(key.schema))
-
-
-def _merge_foreign_keys(schema: Schema) -> dict[str, str]:
-    place = {
-        f"{table.name}.{column.name}".lower(): number
-        for number, (table, column) in enumerate(
-            (table, column) for table in schema.tables for column in table.columns
-        )
-    }
-    groups: list[set[str]] = []
-    for key in schema.foreign_keys:
-        ends = {f"{key.table}.{key.column}".lower(), f"{key.ref_table}.{key.ref_column}".lower()}
-        # The first group that shares an end takes the key; groups that meet later stay apart, as in
-        # the official map.
-        home = next((group for group in groups if group & ends), None)
-        if home is None:
-            groups.append(ends)
-        else:
-            home |= ends
-    return {
-        column: min(group, key=lambda name: (place.get(name, len(place)), name))
-        for group in groups
-        for column in group
-    }
-
-
 def parse(sql: str, schema: Schema) -> Query | None:
     """The clauses of `sql`, or None when it is outside Spider's subset."""
-    return parse_with_names(sql, names_of(schema))
+    found = read(sql, names_of(schema))
+    return found if isinstance(found, Query) else None
 
 
 @lru_cache(maxsize=16384)
-def parse_with_names(sql: str, names: Names) -> Query | None:
-    """As `parse`, for a prepared schema; the last 16,384 answers are kept."""
+def read(sql: str, names: Names) -> Query | str:
+    """The clauses of `sql`, or why it is outside the subset; the last 16,384 answers are kept."""
     try:
         tokens = tokenize(sql)
         return _Parser(tokens, names, _aliases(tokens, names)).query(depth=0)
-    except _NotInSubset:
-        return None
-
-
-_SPLITTERS = "()\\[\\]{}<>*;@#$%&?!«»“”„‘’\u2012-\u2015`"  # noqa: RUF001 - they split words too
-_TOKEN = re.compile(
-    rf"""
-      [:,](?!\d) | `+ | [{_SPLITTERS}] | -- | \.{{2,}}
-    | \.(?=[\])}}>»”’ ]*\s*$)                    # a full stop that ends the text
-    | (?: "[^"]*" | [:,](?=\d) | -(?!-) | \.(?!\.|[\])}}>»”’ ]*\s*$) | [^\s":,.\-{_SPLITTERS}] )+
-    """,  # noqa: RUF001
-    re.VERBOSE,
-)
-_LITERAL = re.compile(r'"[^"]*"')
-
-
-def tokenize(sql: str) -> list[str]:
-    """Lower-case words and signs; a string keeps its case and is wrapped in double quotes.
-
-    Example: `WHERE T1.Name = 'Bo' AND a > = 3` gives where t1.name = "Bo" and a >= 3
-
-    Words are cut where NLTK's word tokenizer cuts them, hence `a=3` and `1,2` are single words.
-    """
-    text = sql.replace("'", '"')
-    if text.count('"') % 2:
-        raise _NotInSubset
-    tokens: list[str] = []
-    for word in _TOKEN.findall(text):
-        if word == "=" and tokens and tokens[-1] in ("!", ">", "<"):
-            tokens[-1] += "="
-        elif '"' not in word:
-            tokens.append(word.lower())
-        elif _LITERAL.fullmatch(word):
-            tokens.append(word)
-        else:  # a string glued to something is neither a string nor a name
-            tokens.append(_LITERAL.sub("__literal__", word).lower())
-    return tokens
+    except NotInSubset as error:
+        return str(error)
 
 
 def _aliases(tokens: Sequence[str], names: Names) -> dict[str, str]:
@@ -244,10 +148,10 @@ def _aliases(tokens: Sequence[str], names: Names) -> dict[str, str]:
     for place, token in enumerate(tokens):
         if token == "as":
             if place + 1 == len(tokens):
-                raise _NotInSubset
+                raise NotInSubset("nothing after AS")
             aliases[tokens[place + 1]] = tokens[place - 1]
-    if aliases.keys() & names.columns.keys():
-        raise _NotInSubset
+    if same := aliases.keys() & names.columns.keys():
+        raise NotInSubset(f"alias {min(same)!r} is the name of a table")
     return aliases | {table: table for table in names.columns}
 
 
@@ -265,7 +169,7 @@ class _Parser:
 
     def take(self) -> str:
         if self.at >= len(self.tokens):
-            raise _NotInSubset
+            raise NotInSubset("the query is cut off")
         self.at += 1
         return self.tokens[self.at - 1]
 
@@ -275,12 +179,12 @@ class _Parser:
         return found
 
     def expect(self, token: str) -> None:
-        if self.take() != token:
-            raise _NotInSubset
+        if (found := self.take()) != token:
+            raise NotInSubset(f"{found!r} where {token!r} is expected")
 
     def query(self, depth: int) -> Query:
         if depth > MAX_DEPTH:
-            raise _NotInSubset
+            raise NotInSubset(f"more than {MAX_DEPTH} nested queries")
         in_brackets = self.accept("(")
         select_at = self.at
         # FROM comes first: it says which tables the columns of SELECT may belong to.
@@ -322,11 +226,11 @@ class _Parser:
         try:
             self.at = self.tokens.index("from", self.at) + 1
         except ValueError:
-            raise _NotInSubset from None
+            raise NotInSubset("no FROM") from None
         tables: list[str | Query] = []
         scope: list[str] = []
         items: list[Condition] = []
-        connectors: list[str] = []
+        connectors: list[str | Condition] = []
         while (token := self.peek()) is not None and (
             not tables or (token not in CLAUSES and token not in _CLOSING)
         ):
@@ -335,9 +239,10 @@ class _Parser:
                 tables.append(self.query(depth + 1))
             else:
                 self.accept("join")
-                table = self.aliases.get(self.take(), "")
+                name = self.take()
+                table = self.aliases.get(name, "")
                 if table not in self.names.columns:
-                    raise _NotInSubset
+                    raise NotInSubset(f"no table {name!r}")
                 tables.append(table)
                 scope.append(table)
                 if self.accept("as"):
@@ -357,7 +262,7 @@ class _Parser:
         is_distinct = self.accept("distinct")
         items: list[SelectItem] = []
         while (token := self.peek()) is not None and token not in CLAUSES:
-            aggregate = self.take() if token in AGGREGATES else ""
+            aggregate = self.aggregate() if token in AGGREGATES else ""
             items.append(SelectItem(aggregate, self.term(scope)))
             self.accept(",")
         return is_distinct, tuple(items)
@@ -392,24 +297,27 @@ class _Parser:
         return token is not None and token not in CLAUSES and token not in _CLOSING
 
     def conditions(self, scope: Sequence[str], depth: int) -> Conditions:
-        items: list[Condition] = []
-        connectors: list[str] = []
+        parts: list[Condition | str] = []
         while self.peek() is not None:
-            items.append(self.condition(scope, depth))
+            parts.append(self.condition(scope, depth))
             token = self.peek()
             if token is None or token in _AFTER_CONDITION:
                 break
-            if token not in ("and", "or"):
-                raise _NotInSubset
-            connectors.append(self.take())
-        return Conditions(tuple(items), tuple(connectors))
+            if token in ("and", "or"):
+                parts.append(self.take())
+        items: list[Condition] = []
+        for part in parts[::2]:
+            if isinstance(part, str):
+                raise NotInSubset("AND or OR is missing")  # the official script fails on it later
+            items.append(part)
+        return Conditions(tuple(items), tuple(parts[1::2]))
 
     def condition(self, scope: Sequence[str], depth: int) -> Condition:
         term = self.term(scope)
         is_negated = self.accept("not")
         operator = self.take()
         if operator not in COMPARISONS:
-            raise _NotInSubset
+            raise NotInSubset(f"{operator!r} where a comparison is expected")
         value = self.value(scope, depth)
         upper: Value = None
         if operator == "between":
@@ -421,18 +329,18 @@ class _Parser:
         in_brackets = self.accept("(")
         token = self.peek()
         if token is None:
-            raise _NotInSubset
+            raise NotInSubset("the query is cut off")
         found: Value
         if token == "select":
             found = self.query(depth + 1)
-        elif token.startswith('"'):
+        elif '"' in token:
             found = self.take()
         else:
             try:
                 found = float(token)
             except ValueError:
                 if in_brackets:
-                    raise _NotInSubset from None
+                    raise NotInSubset(f"no value {token!r}") from None
                 return self.column_value(scope)
             self.at += 1
         if in_brackets:
@@ -440,6 +348,8 @@ class _Parser:
         return found
 
     def column_value(self, scope: Sequence[str]) -> ColumnUse:
+        if self.peek() in AGGREGATES:
+            raise NotInSubset("an aggregate where a value is expected")
         is_distinct = self.accept("distinct")
         column = self.column(scope)
         while (token := self.peek()) is not None and token not in _AFTER_COLUMN_VALUE:
@@ -451,15 +361,20 @@ class _Parser:
         term = Term(self.column_use(scope))
         if self.peek() in ARITHMETIC:
             operator = self.take()
+            operator = "" if operator == "none" else operator
             term = Term(term.left, operator, self.column_use(scope))
         if in_brackets:
             self.expect(")")
         return term
 
+    def aggregate(self) -> str:
+        name = self.take()
+        return "" if name == "none" else name
+
     def column_use(self, scope: Sequence[str]) -> ColumnUse:
         in_brackets = self.accept("(")
         if self.peek() in AGGREGATES:
-            aggregate = self.take()
+            aggregate = self.aggregate()
             self.expect("(")
             is_distinct = self.accept("distinct")
             column = self.column(scope)
@@ -479,10 +394,10 @@ class _Parser:
         if "." in token:
             alias, _, name = token.partition(".")
             table = self.aliases.get(alias, "")
-            if name in self.names.columns.get(table, ()):
+            if name in self.names.columns.get(table, ()) and "." not in name:
                 return f"{table}.{name}"
-            raise _NotInSubset
+            raise NotInSubset(f"no column {token!r}")
         for table in scope:
             if token in self.names.columns[table]:
                 return f"{table}.{token}"
-        raise _NotInSubset
+        raise NotInSubset(f"no column {token!r}")

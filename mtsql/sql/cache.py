@@ -2,6 +2,7 @@
 
 import re
 from collections import OrderedDict
+from functools import lru_cache
 
 from mtsql.sql.engine import ErrorKind
 from mtsql.sql.records import QueryResult, QueryStatus
@@ -69,6 +70,7 @@ HARD_TO_READ = re.compile(r"--|/\*|[\\\[$#]")
 LITERAL = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`)""")
 
 
+@lru_cache(maxsize=256)  # a query often goes to many databases, one after the other
 def normalise(sql: str) -> str:
     r"""The same statement with single spaces: what is run, and what the cache knows it by.
 
