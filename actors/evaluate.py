@@ -86,6 +86,8 @@ def scored_turn(row: Played, split: str) -> ScoredTurn:
         em=final.em if final else (None if is_fault else False),
         status=final.status if final else ("infra_fault" if is_fault else "no_answer"),
         split=split,
+        ex_strict=final.ex_strict if final else None,
+        is_empty=final.is_empty if final else False,
     )
 
 

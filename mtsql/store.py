@@ -106,7 +106,14 @@ _STEP_FACTS: dict[str, pa.DataType] = {
 }
 _STEP = pa.struct([("action", _ACTION), ("earlier", pa.list_(_ACTION)), *_STEP_FACTS.items()])
 _JUDGEMENT = pa.struct(
-    [("ex", pa.bool_()), ("em", pa.bool_()), ("status", pa.string()), ("message", pa.string())]
+    [
+        ("ex", pa.bool_()),
+        ("em", pa.bool_()),
+        ("status", pa.string()),
+        ("message", pa.string()),
+        ("ex_strict", pa.bool_()),
+        ("is_empty", pa.bool_()),
+    ]
 )
 _MATCH = pa.struct([("f1", pa.float64()), ("coherence", pa.float64()), ("is_parsed", pa.bool_())])
 _REWARD = pa.struct(
@@ -220,7 +227,7 @@ def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
         ],
         "proposals": trajectory.proposals,
         "judgements": [
-            {"ex": one.ex, "em": one.em, "status": one.status, "message": one.message}
+            {field.name: getattr(one, field.name) for field in _JUDGEMENT}
             for one in trajectory.judgements
         ],
         "matches": [

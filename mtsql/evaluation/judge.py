@@ -90,7 +90,9 @@ def _key(item: JudgeItem) -> VerdictKey:
 
 def _start(item: JudgeItem, memory: Memory) -> Trial[Outcome]:
     if item.pred_sql is None or not item.pred_sql.strip():
-        return _settled(Outcome(ex=False, status=NO_ANSWER, message="no SQL was given"))
+        ex_strict = False if item.with_strict else None
+        message = "no SQL was given"
+        return _settled(Outcome(ex=False, status=NO_ANSWER, message=message, ex_strict=ex_strict))
     if not item.with_ex:
         return _settled(Outcome(ex=None, status=QueryStatus.OK.value))
     case = Case(
@@ -125,17 +127,23 @@ async def _play(executor: SqlExecutor, trials: Sequence[Trial[Outcome]]) -> list
     for place, trial in enumerate(trials):
         advance(place, trial, None)
     while asked:
-        unique = list(dict.fromkeys(chain.from_iterable(asked.values())))
+        unique = {_name(request): request for request in chain.from_iterable(asked.values())}
         # A worker keeps a few databases open: one after the other, not all in turn.
-        unique.sort(key=_db_id)
-        results = dict(zip(unique, await executor.execute_many(unique), strict=True))
+        names = sorted(unique, key=_db_id)
+        found = await executor.execute_many([unique[name] for name in names])
+        results = dict(zip(names, found, strict=True))
         for place, requests in list(asked.items()):
-            advance(place, trials[place], [results[request] for request in requests])
+            advance(place, trials[place], [results[_name(request)] for request in requests])
     return [outcomes[place] for place in range(len(trials))]
 
 
-def _db_id(request: QueryRequest) -> str:
-    return request.db_id
+def _name(request: QueryRequest) -> tuple[str, str, int]:
+    """Trials share one object for equal limits, and its identity is quicker than its hash."""
+    return request.db_id, request.sql, id(request.limits)
+
+
+def _db_id(name: tuple[str, str, int]) -> str:
+    return name[0]
 
 
 def _judgement(item: JudgeItem, outcome: Outcome) -> Judgement:

@@ -10,9 +10,11 @@ from typing import Generic, TypeVar
 
 from mtsql.evaluation.execution import Answer
 from mtsql.evaluation.records import Judgement
-from mtsql.sql.records import QueryRequest, SqlExecutor
+from mtsql.sql.records import SqlExecutor
 
 VerdictKey = tuple[Hashable, ...]
+GoldKey = tuple[str, str, int]
+"""(db_id, SQL, identity of the limits)"""
 MAX_VERDICTS = 16_384
 MAX_GOLD_CELLS = 2_000_000
 """Of all gold results kept for one executor."""
@@ -53,7 +55,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.verdicts: Recent[VerdictKey, Judgement] = Recent(MAX_VERDICTS)
-        self.golds: Recent[QueryRequest, Answer] = Recent(MAX_GOLD_CELLS, _num_cells)
+        self.golds: Recent[GoldKey, Answer] = Recent(MAX_GOLD_CELLS, _num_cells)
 
 
 def _num_cells(answer: Answer) -> int:

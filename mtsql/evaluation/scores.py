@@ -2,13 +2,12 @@
 
 QM is the share of turns that match, IM the share of dialogues in which every turn matches, each
 under EX and under EM (Yu et al., ACL 2019). A turn that could not be judged is in no denominator;
-it is counted beside it.
+it is counted beside it. Companions of EX show how many matches may be luck.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -28,12 +27,16 @@ class ScoredTurn:
     dialogue_id: str
     turn_index: int
     """From 0."""
-    hardness: Hardness
+    hardness: Hardness | None
+    """None: gold is outside Spider's subset."""
     ex: bool | None
     em: bool | None
     status: str
     """The Judgement's status."""
     split: str
+    ex_strict: bool | None = None
+    is_empty: bool = False
+    """Neither query gave a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Share:
     """None when nothing was judged."""
     num_judged: int
     num_unjudged: int
+    ci95: tuple[float, float] | None = field(default=None, compare=False)
+    """Bootstrap over dialogues; it follows from the verdicts and a seed. None: not computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,12 @@ class Scores:
     em: MetricScores
     statuses: Mapping[str, int]
     """Turns by status; sums to num_turns."""
+    ex_strict: Share | None = None
+    """Turns whose rows match with DISTINCT kept and columns in place; None: nobody asked."""
+    num_empty_matches: int = 0
+    """Turns that match under EX because neither query gives a row."""
+    executed: Share | None = None
+    """Predictions that ran to their end, of those that neither gold nor the machine stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +94,11 @@ class Gain:
     """Turns left out because one run has no verdict."""
 
 
-def summarise(rows: Sequence[ScoredTurn]) -> Scores:
+def summarise(rows: Sequence[ScoredTurn], num_samples: int = 2000) -> Scores:
     """Scores of the given rows; for a table by split see `summarise_splits`.
+
+    Args:
+        num_samples: of each bootstrap; 0 leaves the intervals out.
 
     Raises:
         ValueError: a turn occurs twice.
@@ -93,16 +107,22 @@ def summarise(rows: Sequence[ScoredTurn]) -> Scores:
     return Scores(
         num_dialogues=len({row.dialogue_id for row in rows}),
         num_turns=len(rows),
-        ex=_metric_scores(rows, "ex"),
-        em=_metric_scores(rows, "em"),
+        ex=_metric_scores(rows, "ex", num_samples),
+        em=_metric_scores(rows, "em", num_samples),
         statuses=dict(sorted(Counter(row.status for row in rows).items())),
+        ex_strict=_share([(row, row.ex_strict) for row in rows], num_samples),
+        num_empty_matches=sum(row.is_empty and row.ex is True for row in rows),
+        executed=_share([(row, _is_executed(row)) for row in rows], num_samples),
     )
 
 
-def summarise_splits(rows: Sequence[ScoredTurn]) -> dict[str, Scores]:
+def summarise_splits(rows: Sequence[ScoredTurn], num_samples: int = 2000) -> dict[str, Scores]:
     """`summarise` for each split, by name."""
     splits = sorted({row.split for row in rows})
-    return {split: summarise([row for row in rows if row.split == split]) for split in splits}
+    return {
+        split: summarise([row for row in rows if row.split == split], num_samples)
+        for split in splits
+    }
 
 
 def bootstrap_ci(
@@ -177,21 +197,24 @@ def _by_turn_key(rows: Sequence[ScoredTurn]) -> dict[tuple[str, int], ScoredTurn
     return keyed
 
 
-def _metric_scores(rows: Sequence[ScoredTurn], metric: Metric) -> MetricScores:
-    by_dialogue = groupby(
-        sorted(rows, key=lambda row: row.dialogue_id), key=lambda row: row.dialogue_id
-    )
+def _metric_scores(rows: Sequence[ScoredTurn], metric: Metric, num_samples: int) -> MetricScores:
+    verdicts = [(row, _verdict(row, metric)) for row in rows]
+    by_dialogue: dict[str, list[tuple[ScoredTurn, bool | None]]] = {}
+    for row, verdict in verdicts:
+        by_dialogue.setdefault(row.dialogue_id, []).append((row, verdict))
+    whole = [
+        (turns[0][0], _all_match([verdict for _, verdict in turns]))
+        for turns in by_dialogue.values()
+    ]
     return MetricScores(
-        question_match=_share(_verdict(row, metric) for row in rows),
-        interaction_match=_share(
-            _all_match([_verdict(row, metric) for row in turns]) for _, turns in by_dialogue
-        ),
+        question_match=_share(verdicts, num_samples),
+        interaction_match=_share(whole, num_samples),
         by_hardness={
-            label: _share(_verdict(row, metric) for row in rows if row.hardness == label)
+            label: _share([one for one in verdicts if one[0].hardness == label], num_samples)
             for label in get_args(Hardness)
         },
         by_turn={
-            label: _share(_verdict(row, metric) for row in rows if _turn_label(row) == label)
+            label: _share([one for one in verdicts if _turn_label(one[0]) == label], num_samples)
             for label in TURN_LABELS
         },
     )
@@ -209,11 +232,20 @@ def _all_match(verdicts: Sequence[bool | None]) -> bool | None:
     return None if None in verdicts else all(verdicts)
 
 
-def _share(verdicts: Iterable[bool | None]) -> Share:
-    every = list(verdicts)
-    judged = [verdict for verdict in every if verdict is not None]
+def _is_executed(row: ScoredTurn) -> bool | None:
+    return None if row.status in ("gold_failed", "infra_fault") else row.status == "ok"
+
+
+def _share(verdicts: Sequence[tuple[ScoredTurn, bool | None]], num_samples: int) -> Share:
+    """Over turns, or over one row for each dialogue."""
+    by_dialogue: dict[str, list[float]] = {}
+    for row, verdict in verdicts:
+        if verdict is not None:
+            by_dialogue.setdefault(row.dialogue_id, []).append(float(verdict))
+    judged = [verdict for _, verdict in verdicts if verdict is not None]
     return Share(
         share=sum(judged) / len(judged) if judged else None,
         num_judged=len(judged),
-        num_unjudged=len(every) - len(judged),
+        num_unjudged=len(verdicts) - len(judged),
+        ci95=bootstrap_ci(by_dialogue, num_samples) if judged and num_samples else None,
     )

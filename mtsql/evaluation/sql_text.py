@@ -1,7 +1,7 @@
 """SQL as text: its tokens, its first statement, and what EX changes before it runs a query.
 
-The official evaluator prepares texts with the package sqlparse, so its verdicts depend on where that
-package cuts words and statements. This is the part of its rules that can be seen in a verdict.
+The official evaluator prepares texts with the package sqlparse, so its verdicts depend on where
+that package cuts words and statements. This is the part of its rules that a verdict can show.
 """
 
 import re
@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     | (?P<space> \s )
     | := | ::
     | \*
-    | `(?:``|[^`])*` | ´(?:´´|[^´])*´
+    | `(?:``|[^`])*` | \u00b4(?:\u00b4\u00b4|[^\u00b4])*\u00b4
     | \? | %(?:\(\w+\))?s | (?<!\w)[$:?]\w+ | \\\w+
     | (?P<keyword> (?:CASE|IN|VALUES|USING|FROM|AS)\b )
     | (?:@|\#\#|\#)[A-ZÀ-Ü]\w+
@@ -56,6 +56,9 @@ _PLAIN_TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 """Cuts nowhere inside of one of SQLite's tokens."""
+_HARD = re.compile(r";|--|/\*|[`\u00b4\[\\$@#:?%]|\bGO\b|\ddistinct", re.IGNORECASE)
+_DISTINCT = re.compile(r"""('(?:''|[^'])*'|"(?:""|[^"])*")|(?<!\w)distinct(?!\w)""", re.IGNORECASE)
+"""Enough for a text without anything hard."""
 _SPECIAL = re.compile(r";|distinct|\bGO\b", re.IGNORECASE)
 _SPARING = re.compile(
     r"""
@@ -89,6 +92,8 @@ def plain_sql(sql: str, keep_distinct: bool) -> str:
     sql = sql.replace("> =", ">=").replace("< =", "<=").replace("! =", "!=")
     if keep_distinct or not _SPECIAL.search(sql):
         return sql
+    if not _HARD.search(sql):
+        return _DISTINCT.sub(r"\1", sql)
     return "".join(word for _, word in first_statement(sql) if word.lower() != "distinct")
 
 

@@ -5,14 +5,14 @@ Many trials run in step (`mtsql.evaluation.judge`), so that one call carries wha
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
 from typing import TypeVar
 
 from mtsql.evaluation.execution import (
     Answer,
     SearchLimitError,
-    answers_match,
+    answer_match,
     needs_order,
     strict_match,
 )
@@ -41,7 +41,7 @@ MAX_PLUGGED = 10_000
 """Ways to plug gold's values into one prediction that are tried; beyond them nothing is known."""
 PLUGGED_AT_ONCE = 64
 LEAST_ROWS = 16
-"""Predictions are cut no shorter, so that few limits are in use; the pool's cache tells them apart."""
+"""Predictions are cut no shorter, so that few limits are in use: the pool caches by limits."""
 SUITE_GROWTH = 3
 """Databases of a test suite are asked in groups of 1, 3, 9 ...: most wrong queries fail early."""
 _TWO_STATEMENTS = QueryResult(
@@ -76,6 +76,10 @@ class Outcome:
     is_empty: bool = False
 
 
+_MATCH = Outcome(ex=True)
+_WRONG = Outcome(ex=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gold:
     plain: str
@@ -99,6 +103,8 @@ def _gold(sql: str, rules: Rules) -> _Gold:
 
 
 def run_case(case: Case, memory: Memory) -> Trial[Outcome]:
+    """Its requests hold one object for equal limits, so that they can be told apart quickly."""
+    case = replace(case, limits=_limits(case.limits, case.limits.max_rows))
     gold = _gold(case.gold_sql, case.rules)
     pred_sql = judged_text(case.pred_sql, case.rules)
     outcome = yield from _suite(case, gold, comparable_sql(pred_sql, case.rules), memory)
@@ -115,7 +121,8 @@ def _suite(case: Case, gold: _Gold, pred_sql: str, memory: Memory) -> Trial[Outc
     unknown: Outcome | None = None
     is_empty = True
     is_gold = same_tokens(pred_sql) == gold.tokens and not _is_refused(case, pred_sql)
-    for db_ids in [case.db_ids] if is_gold else _growing(case.db_ids):
+    groups = iter((case.db_ids,)) if is_gold else _growing(case.db_ids)
+    for db_ids in groups:
         texts = [(db_id, None if is_gold else pred_sql) for db_id in db_ids]
         for answer, pred in (yield from _ask(case, gold.executed, texts, memory)):
             outcome = _compare(case, answer, pred, ordered=gold.ordered)
@@ -139,16 +146,17 @@ def _plug(case: Case, gold: _Gold, pred_sql: str, own: Outcome, memory: Memory) 
     """Gold's values in place of the prediction's; `own` is the outcome with its own values."""
     num_ways, candidates = plugged(gold.plain, plain_sql(pred_sql, case.rules.keep_distinct))
     candidates = islice(candidates, MAX_PLUGGED)
+    first, *others = case.db_ids
     unknown: Outcome | None = None
     if num_ways > MAX_PLUGGED:
         message = f"{num_ways} ways to plug values in, more than {MAX_PLUGGED}"
         unknown = Outcome(ex=None, status=TOO_MANY, message=message)
     while group := list(dict.fromkeys(map(put_year, islice(candidates, PLUGGED_AT_ONCE)))):
-        texts = [(case.db_ids[0], sql) for sql in group]
+        texts = [(first, sql) for sql in group]
         results = yield from _ask(case, gold.executed, texts, memory)
         for sql, (answer, pred) in zip(group, results, strict=True):
             outcome = _compare(case, answer, pred, ordered=gold.ordered)
-            if outcome.ex and len(case.db_ids) > 1:
+            if outcome.ex and others:
                 outcome = yield from _suite(case, gold, sql, memory)
             if outcome.ex:
                 return outcome
@@ -167,7 +175,9 @@ def _strict(case: Case, pred_sql: str, memory: Memory) -> Trial[bool | None]:
         assert pred is not None
         if isinstance(answer, QueryResult) or pred.status is QueryStatus.INFRA_FAULT:
             verdict = None
-        elif pred.status is not QueryStatus.OK or not strict_match(answer, Answer(pred), ordered=gold.ordered):
+            continue
+        is_ok = pred.status is QueryStatus.OK
+        if not is_ok or not strict_match(answer, Answer(pred), ordered=gold.ordered):
             return False
     return verdict
 
@@ -182,17 +192,16 @@ def _ask(
     golds: dict[str, Answer | QueryResult] = {}
     missing: list[QueryRequest] = []
     for db_id in dict.fromkeys(db_id for db_id, _ in texts):
-        request = QueryRequest(db_id=db_id, sql=gold_sql, limits=case.limits)
-        answer = memory.golds.get(request)
+        answer = memory.golds.get((db_id, gold_sql, id(case.limits)))
         if answer is None:
-            missing.append(request)
+            missing.append(QueryRequest(db_id=db_id, sql=gold_sql, limits=case.limits))
         else:
             golds[db_id] = answer
     if case.cut_rows and missing:
         golds |= _learn(missing, (yield missing), memory)
         missing = []
     requests = [
-        QueryRequest(db_id=db_id, sql=sql, limits=_limits(case, golds.get(db_id)))
+        QueryRequest(db_id=db_id, sql=sql, limits=_enough(case, golds.get(db_id)))
         for db_id, sql in texts
         if sql is not None and not _is_refused(case, sql)
     ]
@@ -217,21 +226,22 @@ def _learn(
         golds[request.db_id] = result
         if result.status is QueryStatus.OK:
             golds[request.db_id] = answer = Answer(result)
-            memory.golds.put(request, answer)
+            memory.golds.put((request.db_id, request.sql, id(request.limits)), answer)
     return golds
 
 
-def _limits(case: Case, gold: Answer | QueryResult | None) -> QueryLimits:
+def _enough(case: Case, gold: Answer | QueryResult | None) -> QueryLimits:
     """A prediction with more rows than gold is wrong, whatever they are: no more are fetched."""
     if not case.cut_rows or not isinstance(gold, Answer) or gold.truncated:
         return case.limits
     num_rows = max(LEAST_ROWS, 1 << len(gold.rows).bit_length())
-    return _with_rows(case.limits, min(case.limits.max_rows, num_rows))
+    return _limits(case.limits, min(case.limits.max_rows, num_rows))
 
 
-@lru_cache(maxsize=256)
-def _with_rows(limits: QueryLimits, max_rows: int) -> QueryLimits:
-    return replace(limits, max_rows=max_rows)
+@cache  # few are in use, and each must stay the one of its kind
+def _limits(limits: QueryLimits, max_rows: int) -> QueryLimits:
+    """The same object for equal limits."""
+    return limits if max_rows == limits.max_rows else replace(limits, max_rows=max_rows)
 
 
 def _is_refused(case: Case, sql: str) -> bool:
@@ -252,8 +262,7 @@ def _compare(
         message = f"gold: {gold.status}: {gold.message}"
         return Outcome(ex=None, status=GOLD_FAILED, message=message)
     if pred is None:
-        is_empty = not gold.rows
-        return Outcome(ex=not (is_empty and case.rules.empty_is_wrong), is_empty=is_empty)
+        return Outcome(ex=bool(gold.rows) or not case.rules.empty_is_wrong, is_empty=not gold.rows)
     if pred.status is not QueryStatus.OK:
         ex = None if pred.status is QueryStatus.INFRA_FAULT else False
         return Outcome(ex=ex, status=pred.status.value, message=pred.message)
@@ -262,7 +271,9 @@ def _compare(
         message = f"gold: more than {case.limits.max_rows} rows; raise max_rows to judge it"
         return Outcome(ex=None, status=GOLD_FAILED, message=message)
     try:
-        ex = answers_match(gold, Answer(pred), ordered=ordered, rules=case.rules)
+        ex = answer_match(gold, pred, ordered=ordered, rules=case.rules)
     except SearchLimitError:
         return Outcome(ex=None, status=TOO_MANY, message="too many permutations of columns")
-    return Outcome(ex=ex, message=pred.message, is_empty=not gold.rows and not pred.rows)
+    if gold.rows or pred.rows:
+        return _MATCH if ex else _WRONG
+    return Outcome(ex=ex, is_empty=True)
