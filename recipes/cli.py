@@ -123,6 +123,46 @@ def _write_now(line: str) -> None:
     sys.stdout.flush()
 
 
+def score(arguments: argparse.Namespace) -> int:
+    from recipes.score import ScoreJob, rules_of
+    from recipes.score import score as score_files
+
+    score_files(
+        ScoreJob(
+            gold=arguments.gold,
+            pred=arguments.pred,
+            jsonl=arguments.jsonl,
+            db_root=arguments.db_root,
+            tables=arguments.tables,
+            etype=arguments.etype,
+            rules=rules_of(
+                arguments.rule,
+                keep_distinct=arguments.keep_distinct,
+                plug_value=arguments.plug_value,
+            ),
+            test_suite=arguments.test_suite,
+            timeout_s=arguments.timeout_s,
+            jobs=arguments.jobs,
+            out=arguments.out,
+        )
+    )
+    return 0
+
+
+def bench_evaluator(arguments: argparse.Namespace) -> int:
+    from recipes.bench.evaluator import run
+
+    num_disagreements = run(
+        arguments.official,
+        python=arguments.official_python,
+        data=arguments.data,
+        num_runs=arguments.runs,
+        num_pairs=arguments.pairs,
+        as_json=arguments.json,
+    )
+    return 1 if num_disagreements else 0
+
+
 def bench_sql(arguments: argparse.Namespace) -> int:
     _require_stack()
     from recipes.bench.sql import run
@@ -209,6 +249,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_eval(commands)
     _add_play(commands)
     _add_sql(commands)
+    _add_score(commands)
     _add_bench(commands)
     reporting = _command(commands, "report", report, "write RUN_DIR/report.html again")
     reporting.add_argument("run_folder", metavar="RUN_DIR", type=Path)
@@ -337,6 +378,53 @@ def _add_sql(commands: Commands) -> None:
     )
 
 
+def _add_score(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "score",
+        score,
+        "judge predictions in files: EX, EM, QM, IM as the official script",
+    )
+    parser.add_argument("--gold", type=Path, metavar="FILE", help="lines of SQL, a tab, a db_id")
+    parser.add_argument(
+        "--pred", type=Path, metavar="FILE", help="lines of SQL, blank lines between dialogues"
+    )
+    parser.add_argument(
+        "--jsonl",
+        type=Path,
+        metavar="FILE",
+        help="instead: objects {id, db_id, gold, pred, [dialogue, turn, source]}, one a line",
+    )
+    parser.add_argument("--db-root", type=Path, metavar="DIR", help="holds DB/DB.sqlite by name")
+    parser.add_argument(
+        "--tables", type=Path, metavar="FILE", help="Spider's tables.json (default: the databases)"
+    )
+    parser.add_argument(
+        "--etype", choices=("exec", "match", "all"), default="all", help="EX, EM, or both (default)"
+    )
+    parser.add_argument("--keep-distinct", action="store_true", help="EX: DISTINCT counts")
+    parser.add_argument(
+        "--plug-value", action="store_true", help="EX: try gold's values in each prediction"
+    )
+    parser.add_argument(
+        "--test-suite", action="store_true", help="EX: on every .sqlite file of DIR/DB"
+    )
+    parser.add_argument(
+        "--rule",
+        action="append",
+        default=[],
+        choices=("keep_value_word", "keep_literals", "numbers_by_value", "empty_is_wrong"),
+        help="a saner rule in place of the official one; repeatable",
+    )
+    parser.add_argument(
+        "--timeout-s", type=_seconds, default=30.0, metavar="S", help="of one query; default: 30"
+    )
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="workers (default: cores)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="a row for each pair; summary.json beside it"
+    )
+
+
 def _add_bench(commands: Commands) -> None:
     text = "measure parts of the system on this machine"
     group = commands.add_parser("bench", help=text, description=f"{text.capitalize()}.")
@@ -354,6 +442,31 @@ def _add_bench(commands: Commands) -> None:
         help="nemo_gym or skyrl, measured beside ours; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    _add_bench_evaluator(parts)
+
+
+def _add_bench_evaluator(parts: Commands) -> None:
+    text = "our verdicts and speed beside the official evaluator's"
+    parser = _command(parts, "evaluator", bench_evaluator, text)
+    parser.add_argument(
+        "--official",
+        type=Path,
+        required=True,
+        metavar="CHECKOUT",
+        help="of taoyds/test-suite-sql-eval",
+    )
+    parser.add_argument(
+        "--official-python",
+        type=Path,
+        metavar="FILE",
+        help="an interpreter with nltk, sqlparse and tqdm (default: this one)",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="prepared (default: embedded)")
+    parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
+    parser.add_argument(
+        "--pairs", type=_positive, default=1000, metavar="N", help="of each run; default: 1000"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
 
     parser = _command(parts, "env", bench_env, "the environment: time of a step, memory of a crowd")
     parser.add_argument(

@@ -1,0 +1,285 @@
+"""`mtsql score`: EX and EM of predictions in files, with the verdicts of the official evaluator."""
+
+import asyncio
+import gc
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rich.console import Console
+from rich.progress import Progress
+
+from mtsql.data.records import Hardness
+from mtsql.errors import ConfigError, DataError
+from mtsql.evaluation.exact import Component, components, why_outside
+from mtsql.evaluation.hardness import hardness
+from mtsql.evaluation.judge import JudgeItem, judge_many
+from mtsql.evaluation.partial import PartialScore, partial_scores
+from mtsql.evaluation.records import Judgement
+from mtsql.evaluation.rules import SANER, Rules, judged_text
+from mtsql.evaluation.scores import ScoredTurn, Scores, summarise, summarise_splits
+from mtsql.run_files import write_whole
+from mtsql.schema import Schema
+from mtsql.sql.pool import LocalPool
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
+from recipes.score_input import (
+    ScorePair,
+    find_schemas,
+    find_suites,
+    read_rows,
+    read_texts,
+)
+from recipes.score_table import print_table
+
+EType = Literal["exec", "match", "all"]
+SUMMARY = "summary.json"
+MADE_BY = "mtsql score"
+AT_ONCE = 128
+"""Pairs judged in one call, all of one database: their results are in memory together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreJob:
+    """What is asked for, with files still unread."""
+
+    gold: Path | None
+    pred: Path | None
+    jsonl: Path | None
+    db_root: Path | None
+    tables: Path | None
+    etype: EType
+    rules: Rules
+    test_suite: bool
+    timeout_s: float
+    jobs: int | None
+    out: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One pair with everything found out about it."""
+
+    pair: ScorePair
+    judgement: Judgement
+    hardness: Hardness | None
+    """None: gold is outside Spider's subset."""
+    outside: str
+    """Why the prediction is outside Spider's subset; "" when it is inside."""
+
+    def row(self) -> dict[str, Any]:
+        judgement = self.judgement
+        message = judgement.message
+        if self.outside and not message:
+            message = f"EM: outside Spider's subset: {self.outside}"
+        return {
+            "id": self.pair.id,
+            "ex": judgement.ex,
+            "em": judgement.em,
+            "hardness": self.hardness,
+            "status": judgement.status,
+            "message": message,
+        }
+
+
+def rules_of(names: Sequence[str], *, keep_distinct: bool, plug_value: bool) -> Rules:
+    return Rules(
+        keep_distinct=keep_distinct,
+        plug_value=plug_value,
+        **{name: name in names for name in SANER},
+    )
+
+
+def score(job: ScoreJob) -> None:
+    """Judge all pairs, write rows and summary, print the table.
+
+    Raises:
+        UserError: a file, a folder or an option is wrong; nothing is written.
+    """
+    pairs = _pairs(job)
+    db_ids = sorted({pair.db_id for pair in pairs})
+    suites: dict[str, dict[str, Path]] = {}
+    if job.db_root is not None:
+        suites = find_suites(job.db_root, db_ids, all_variants=job.test_suite)
+    elif job.etype != "match":
+        raise ConfigError("name the databases with --db-root DIR, or give --etype match")
+    schemas = find_schemas(job.tables, suites, db_ids)
+    if job.out is not None:
+        _check_writable(job.out)
+    scored = asyncio.run(_judge(job, pairs, suites, schemas))
+    turns = [_turn(one) for one in scored]
+    scores = summarise(turns)
+    partial = _partial(scored, schemas, job) if job.etype != "exec" else None
+    if job.out is not None:
+        lines = [json.dumps(one.row(), ensure_ascii=False) for one in scored]
+        write_whole(job.out, "\n".join(lines) + "\n")
+        summary = _summary(job, scored, turns, scores, partial)
+        write_whole(job.out.with_name(SUMMARY), json.dumps(summary, indent=1))
+    print_table(scores, partial, etype=job.etype, num_outside=_num_outside(scored))
+
+
+def _pairs(job: ScoreJob) -> list[ScorePair]:
+    if job.jsonl is not None:
+        if job.gold is not None or job.pred is not None:
+            raise ConfigError("give --gold and --pred, or --jsonl alone")
+        return read_rows(job.jsonl)
+    if job.gold is None or job.pred is None:
+        raise ConfigError("give --gold FILE and --pred FILE, or --jsonl FILE")
+    return read_texts(job.gold, job.pred)
+
+
+def _check_writable(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise DataError(f"--out {out}: no folder {out.parent}; make it first")
+    summary = out.with_name(SUMMARY)
+    if out.name == SUMMARY:
+        raise ConfigError(f"--out {out}: the rows need a name of their own beside {SUMMARY}")
+    if summary.is_file() and MADE_BY not in summary.read_text(encoding="utf-8", errors="replace"):
+        raise DataError(f"{summary}: is not of `mtsql score`; choose --out in another folder")
+
+
+async def _judge(
+    job: ScoreJob,
+    pairs: Sequence[ScorePair],
+    suites: Mapping[str, Mapping[str, Path]],
+    schemas: Mapping[str, Schema],
+) -> list[Scored]:
+    limits = QueryLimits(
+        timeout_s=job.timeout_s,
+        max_vm_steps=1 << 62,
+        max_rows=1_000_000,
+        max_bytes=400_000_000,
+        max_cells=20_000_000,
+    )
+
+    def item(pair: ScorePair) -> JudgeItem:
+        return JudgeItem(
+            db_id=pair.db_id,
+            gold_sql=pair.gold,
+            pred_sql=pair.pred,
+            schema=schemas[pair.db_id],
+            limits=limits,
+            rules=job.rules,
+            variants=tuple(suites.get(pair.db_id, ()))[1:],
+            with_ex=job.etype != "match",
+            with_em=job.etype != "exec",
+            with_strict=job.etype != "match",
+            cut_rows=True,
+        )
+
+    gc.freeze()  # schemas and pairs stay: no need to look at them each time results come and go
+    judged: dict[int, Judgement] = {}
+    order = sorted(range(len(pairs)), key=lambda place: pairs[place].db_id)
+    databases = {name: path for suite in suites.values() for name, path in suite.items()}
+    num_workers = job.jobs or len(os.sched_getaffinity(0))
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("score", total=len(pairs))
+        async with _executor(job, databases, num_workers) as executor:
+            for _, group in groupby(order, key=lambda place: pairs[place].db_id):
+                places = list(group)
+                for start in range(0, len(places), AT_ONCE):
+                    part = places[start : start + AT_ONCE]
+                    found = await judge_many(executor, [item(pairs[place]) for place in part])
+                    judged |= dict(zip(part, found, strict=True))
+                    progress.advance(task, len(part))
+    return [
+        _scored(pair, judged[place], schemas[pair.db_id], job) for place, pair in enumerate(pairs)
+    ]
+
+
+class _NoDatabases:
+    """For EM alone, which runs nothing."""
+
+    async def execute_many(self, requests: Sequence[QueryRequest]) -> list[QueryResult]:
+        raise AssertionError("EM runs no query")
+
+
+def _executor(
+    job: ScoreJob, databases: Mapping[str, Path], num_workers: int
+) -> "LocalPool | nullcontext[_NoDatabases]":
+    if job.etype == "match":
+        return nullcontext(_NoDatabases())
+    return LocalPool(databases, num_workers=num_workers)
+
+
+def _scored(pair: ScorePair, judgement: Judgement, schema: Schema, job: ScoreJob) -> Scored:
+    is_inside = not why_outside(pair.gold, schema)
+    outside = ""
+    if not pair.pred.strip():
+        outside = judgement.message
+    elif job.etype != "exec":
+        outside = why_outside(judged_text(pair.pred, job.rules), schema)
+    return Scored(
+        pair=pair,
+        judgement=judgement,
+        hardness=hardness(pair.gold, schema) if is_inside else None,
+        outside=outside,
+    )
+
+
+def _turn(one: Scored) -> ScoredTurn:
+    return ScoredTurn(
+        dialogue_id=one.pair.dialogue,
+        turn_index=one.pair.turn,
+        hardness=one.hardness,
+        ex=one.judgement.ex,
+        em=one.judgement.em,
+        status=one.judgement.status,
+        split=one.pair.source,
+        ex_strict=one.judgement.ex_strict,
+        is_empty=one.judgement.is_empty,
+    )
+
+
+def _partial(
+    scored: Sequence[Scored], schemas: Mapping[str, Schema], job: ScoreJob
+) -> dict[str, dict[str, PartialScore]]:
+    """Partial scores by component, for each level of hardness and for all."""
+    by_level: dict[str, list[Mapping[str, Component]]] = {"all": []}
+    by_level |= {level: [] for level in get_args(Hardness)}
+    for one in scored:
+        pair = one.pair
+        found = components(pair.gold, pair.pred, schemas[pair.db_id], job.rules)
+        if found is not None and one.hardness is not None:
+            by_level["all"].append(found)
+            by_level[one.hardness].append(found)
+    return {level: partial_scores(found) for level, found in by_level.items()}
+
+
+def _num_outside(scored: Sequence[Scored]) -> int:
+    return sum(bool(one.outside) for one in scored)
+
+
+def _summary(
+    job: ScoreJob,
+    scored: Sequence[Scored],
+    turns: Sequence[ScoredTurn],
+    scores: Scores,
+    partial: dict[str, dict[str, PartialScore]] | None,
+) -> dict[str, Any]:
+    reasons = Counter(one.outside for one in scored if one.outside)
+    failed = [one.pair.id for one in scored if one.judgement.status == "gold_failed"]
+    return {
+        "made_by": MADE_BY,
+        "is_official": not any(getattr(job.rules, name) for name in SANER),
+        "etype": job.etype,
+        "rules": asdict(job.rules),
+        "test_suite": job.test_suite,
+        "timeout_s": job.timeout_s,
+        "scores": asdict(scores),
+        "sources": {name: asdict(part) for name, part in summarise_splits(turns).items() if name},
+        "gold_failed": failed,
+        "num_gold_outside_subset": sum(one.hardness is None for one in scored),
+        "num_pred_outside_subset": _num_outside(scored),
+        "outside_reasons": dict(reasons.most_common(20)),
+        "partial": partial
+        and {
+            level: {name: asdict(value) for name, value in part.items()}
+            for level, part in partial.items()
+        },
+    }

@@ -1,0 +1,102 @@
+"""The table of `mtsql score`, in the layout of the official script."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import get_args
+
+from mtsql.data.records import Hardness
+from mtsql.evaluation.exact import COMPONENTS
+from mtsql.evaluation.partial import PartialScore
+from mtsql.evaluation.scores import TURN_LABELS, MetricScores, Scores, Share
+
+LEVELS = (*get_args(Hardness), "all")
+TITLES = {"ex": "EXECUTION ACCURACY", "em": "EXACT MATCHING ACCURACY"}
+NAMES = {"ex": "execution", "em": "exact match"}
+
+
+def print_table(
+    scores: Scores,
+    partial: Mapping[str, Mapping[str, PartialScore]] | None,
+    *,
+    etype: str,
+    num_outside: int,
+) -> None:
+    """Shares by hardness and by turn, then partial scores, then what stands behind them."""
+    metrics = {"ex": scores.ex, "em": scores.em}
+    shown = [name for name in metrics if etype == "all" or (name == "ex") == (etype == "exec")]
+    first = metrics[shown[0]]
+    with_dialogues = scores.num_dialogues < scores.num_turns
+    columns = [*LEVELS, *(["joint_all"] if with_dialogues else [])]
+    _line("", columns)
+    _line("count", [_count(share) for share in _by_level(first, with_dialogues)])
+    for name in shown:
+        _title(TITLES[name])
+        _line(NAMES[name], map(_figure, _by_level(metrics[name], with_dialogues)))
+        _line("95 % interval", map(_interval, _by_level(metrics[name], with_dialogues)))
+    if partial is not None:
+        _print_partial(partial)
+    if with_dialogues:
+        print()
+        turns = [first.by_turn[label] for label in TURN_LABELS]
+        _line("", [f"turn {label.replace('>', '> ')}" for label in TURN_LABELS])
+        _line("count", map(_count, turns))
+        for name in shown:
+            _title(f"TURN {TITLES[name]}")
+            _line(NAMES[name], [_figure(metrics[name].by_turn[label]) for label in TURN_LABELS])
+    _print_behind(scores, etype, num_outside)
+
+
+def _by_level(metric: MetricScores, with_dialogues: bool) -> list[Share]:
+    shares = [metric.by_hardness[level] for level in get_args(Hardness)]
+    return [
+        *shares,
+        metric.question_match,
+        *([metric.interaction_match] if with_dialogues else []),
+    ]
+
+
+def _print_partial(partial: Mapping[str, Mapping[str, PartialScore]]) -> None:
+    kinds: dict[str, Callable[[PartialScore], float]] = {
+        "ACCURACY": lambda score: score.accuracy,
+        "RECALL": lambda score: score.recall,
+        "F1": lambda score: score.f1,
+    }
+    for kind, value in kinds.items():
+        _title(f"PARTIAL MATCHING {kind}", "-")
+        for component in COMPONENTS:
+            _line(component, [f"{value(partial[level][component]):.3f}" for level in LEVELS])
+
+
+def _print_behind(scores: Scores, etype: str, num_outside: int) -> None:
+    _title("BEHIND THE FIGURES")
+    _line("status", [f"{name} {count}" for name, count in scores.statuses.items()])
+    if etype != "match":
+        assert scores.ex_strict is not None
+        assert scores.executed is not None
+        _line("not judged (EX)", [scores.ex.question_match.num_unjudged])
+        _line("predictions that run", [_figure(scores.executed)])
+        _line("strict execution", [_figure(scores.ex_strict), _interval(scores.ex_strict)])
+        _line("empty matches", [scores.num_empty_matches])
+    if etype != "exec":
+        parsed = 1 - num_outside / scores.num_turns
+        _line("not judged (EM)", [scores.em.question_match.num_unjudged])
+        _line("predictions parsed", [f"{parsed:.3f}"])
+
+
+def _line(name: str, cells: Iterable[object]) -> None:
+    print(f"{name:20} " + " ".join(f"{cell!s:20}" for cell in cells).rstrip())
+
+
+def _title(text: str, sign: str = "=") -> None:
+    print(f"\n{f' {text} ':{sign}^68}")
+
+
+def _count(share: Share) -> int:
+    return share.num_judged + share.num_unjudged
+
+
+def _figure(share: Share) -> str:
+    return "-" if share.share is None else f"{share.share:.3f}"
+
+
+def _interval(share: Share) -> str:
+    return "" if share.ci95 is None else f"{share.ci95[0]:.3f} to {share.ci95[1]:.3f}"
