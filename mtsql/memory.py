@@ -23,7 +23,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from mtsql.evaluation import spider_sql
+from mtsql.evaluation.spider_names import names_of as spider_names_of
 from mtsql.schema import Schema
 
 ClauseName = Literal["tables", "columns", "conditions", "grouping", "ordering", "limit"]
@@ -104,7 +104,7 @@ def names_of(schema: Schema) -> Names:
             tables.setdefault(column.name.lower(), set()).add(table.name.lower())
     return Names(
         {column: frozenset(owners) for column, owners in tables.items()},
-        merged=spider_sql.names_of(schema).merged,
+        merged=spider_names_of(schema).merged,
     )
 
 
