@@ -37,8 +37,10 @@ NO_ANSWER = "no_answer"
 TOO_MANY = "too_many"
 INFRA_FAULT = QueryStatus.INFRA_FAULT.value
 OK = QueryStatus.OK.value
-MAX_PLUGGED = 10_000
-"""Ways to plug gold's values into one prediction that are tried; beyond them nothing is known."""
+MAX_PLUGGED = 100_000
+"""Ways to plug gold's values into one prediction that are all tried, which takes seconds."""
+MIN_PLUGGED = 10_000
+"""As many are tried where there are more; if none of them matches, nothing is known."""
 PLUGGED_AT_ONCE = 64
 LEAST_ROWS = 16
 """Predictions are cut no shorter, so that few limits are in use: the pool caches by limits."""
@@ -145,11 +147,11 @@ def _growing(db_ids: Sequence[str]) -> Iterator[Sequence[str]]:
 def _plug(case: Case, gold: _Gold, pred_sql: str, own: Outcome, memory: Memory) -> Trial[Outcome]:
     """Gold's values in place of the prediction's; `own` is the outcome with its own values."""
     num_ways, candidates = plugged(gold.plain, plain_sql(pred_sql, case.rules.keep_distinct))
-    candidates = islice(candidates, MAX_PLUGGED)
     first, *others = case.db_ids
     unknown: Outcome | None = None
     if num_ways > MAX_PLUGGED:
         message = f"{num_ways} ways to plug values in, more than {MAX_PLUGGED}"
+        candidates = islice(candidates, MIN_PLUGGED)
         unknown = Outcome(ex=None, status=TOO_MANY, message=message)
     while group := list(dict.fromkeys(map(put_year, islice(candidates, PLUGGED_AT_ONCE)))):
         texts = [(first, sql) for sql in group]
