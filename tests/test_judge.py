@@ -74,6 +74,16 @@ def test_a_verdict_is_remembered() -> None:
     assert executor.asked[1:] == [[("a", "q")]]  # gold is known
 
 
+def test_copies_of_a_schema_share_what_is_remembered() -> None:
+    executor = Scripted({("a", "g"): rows((1,)), ("a", "p"): rows((1,))})
+    judge(executor, item("g", "p"))
+    copy = Schema.model_validate_json(PETS.model_dump_json())
+    assert copy is not PETS
+    again = JudgeItem(db_id="a", gold_sql="g", pred_sql="p", schema=copy)
+    assert judge(executor, again)[0].ex is True
+    assert len(executor.asked) == 1
+
+
 def test_a_verdict_of_the_clock_or_of_the_machine_is_not_remembered() -> None:
     for status in (QueryStatus.INTERRUPTED, QueryStatus.INFRA_FAULT):
         late = QueryResult(status=status)

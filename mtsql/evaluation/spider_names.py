@@ -33,17 +33,23 @@ class _SchemaKey:
 
 
 def names_of(schema: Schema) -> Names:
-    """Prepare a schema once; later calls with the same object are a look-up."""
+    """One object for equal schemas; a later call with the same schema is a look-up."""
     return _names_of(_SchemaKey(schema))
 
 
 @lru_cache(maxsize=1024)
 def _names_of(key: _SchemaKey) -> Names:
+    return _prepare(key.schema)
+
+
+# By value: each rollout of a group may bring a copy of the schema, and shares what is remembered.
+@lru_cache(maxsize=1024)
+def _prepare(schema: Schema) -> Names:
     columns = {
         table.name.lower(): frozenset(column.name.lower() for column in table.columns)
-        for table in key.schema.tables
+        for table in schema.tables
     }
-    return Names(columns=columns, merged=_merge_foreign_keys(key.schema))
+    return Names(columns=columns, merged=_merge_foreign_keys(schema))
 
 
 def _merge_foreign_keys(schema: Schema) -> dict[str, str]:
