@@ -156,7 +156,7 @@ def same_tokens(sql: str) -> str:
         for word in _PLAIN_TOKEN.findall(sql)
         if not word.startswith(("--", "/*"))
     ]
-    while words and words[-1] == ";":
+    if words and words[-1] == ";":  # one: to Python's sqlite3 a second is another statement
         words.pop()
     return "\n".join(words)
 
