@@ -9,7 +9,6 @@ Paths of databases are relative to OUT when they lie inside it, else absolute. A
 in dataset.json and never becomes part of a path.
 """
 
-import hashlib
 import shutil
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from mtsql.data.records import Dialogue
 from mtsql.errors import DataError
 from mtsql.schema import Schema
+from mtsql.sql.registry import file_sha256
 
 MANIFEST = "dataset.json"
 SCHEMAS = "schemas.json"
@@ -90,12 +90,6 @@ class Dataset:
             known = ", ".join(self.splits)
             raise DataError(f"{self.folder / MANIFEST}: no split {name!r}; choose one of: {known}")
         return self.splits[name]
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes, as 64 hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

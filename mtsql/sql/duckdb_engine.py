@@ -21,6 +21,7 @@ import duckdb
 
 from mtsql.sql.engine import (
     ENGINE_CRASH,
+    FETCH_ROWS,
     UNCOUNTED,
     ErrorKind,
     collect,
@@ -29,9 +30,6 @@ from mtsql.sql.engine import (
     refuse_text,
 )
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
-
-FETCH_ROWS = 64
-"""Rows that reach Python at once; the caps are checked after each batch."""
 
 FORBIDDEN_NAMES = re.compile(
     r"duckdb_(databases|settings|secrets|extensions|logs\w*|temporary_files|external_file_cache)"

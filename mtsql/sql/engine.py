@@ -55,6 +55,8 @@ MAX_MESSAGE_CHARS = 1000
 """A message may hold a name or a value from the query, and those have no bounds of their own."""
 
 
+FETCH_ROWS = 64
+"""Rows that reach Python at once from a driver; the caps are checked after each row."""
 ENGINE_CRASH = "the query crashes the database engine"
 
 

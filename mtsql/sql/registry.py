@@ -16,6 +16,12 @@ Identity = tuple[int, int]
 """(mtime in ns, size in bytes) of a database file: what makes us look closer."""
 
 
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
 def absolute(address: str | Path) -> str:
     """The same database for a process in another folder; a URL stays as it is."""
     is_url = URL.fullmatch(str(address)) is not None
@@ -58,7 +64,7 @@ class Database:
                 facts = self.path.stat()
                 identity = (facts.st_mtime_ns, facts.st_size)
                 if identity != self.identity:
-                    digest = await asyncio.to_thread(_hash, self.path)
+                    digest = await asyncio.to_thread(file_sha256, self.path)
                     self.digest = self.digest or digest
                     self.identity = identity
                     self.fault = None if digest == self.digest else self._changed()
@@ -71,8 +77,3 @@ class Database:
     def _changed(self) -> QueryResult:
         message = f"the file of database {self.db_id!r} has changed since its first query"
         return failed(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_CHANGED, message)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

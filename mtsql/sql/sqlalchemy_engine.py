@@ -21,6 +21,7 @@ from sqlalchemy import exc
 from sqlglot import exp
 
 from mtsql.sql.engine import (
+    FETCH_ROWS,
     UNCOUNTED,
     CannotOpenError,
     ErrorKind,
@@ -31,8 +32,6 @@ from mtsql.sql.engine import (
 )
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
-FETCH_ROWS = 64
-"""Rows that reach Python at once; the caps are checked after each row."""
 RETRY_WITHIN_S = 0.5
 """A connection that was dead before its query shows it at once; later, the query itself may be why.
 """
