@@ -1,6 +1,6 @@
 """The process that workers are forked from: a loaded interpreter that does nothing else.
 
-A fresh interpreter takes 60 ms to load what a worker needs, a fork of this one takes 2 ms: that is
+A fresh interpreter takes 60 ms to load what a worker needs, a fork of this one takes 6 ms: that is
 how soon a killed worker is replaced. It holds one thread and no open file but its socket, so that
 forking it is safe, whatever threads and libraries the pool's own process holds.
 

@@ -2,8 +2,9 @@
 
 A result is marshalled once, by the worker, and unmarshalled once, where it is read: on its way
 through the cache and between processes it stays the same bytes (its `payload`). marshal is the
-fastest codec for plain tuples: a small result takes 1 us each way, a tenth of what pickle needs for
-the record. All ends run the same interpreter, and only our own processes write.
+fastest codec for plain tuples: a result of eight rows takes 1 us to write and 4 to read into the
+record, where pickle takes 4 and 6. All ends run the same interpreter, and only our own processes
+write.
 """
 
 import marshal
