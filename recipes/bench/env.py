@@ -7,8 +7,6 @@ the median of the runs. Nobody waits for a model here, so the loads are heavier 
 """
 
 import asyncio
-import json
-import logging
 import statistics
 import tempfile
 import time
@@ -22,7 +20,6 @@ import psutil
 import ray
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from actors.sql_pool import sql_client, start_sql_pools
 from envs.turn_env import Message, TurnEnv, TurnSpec, turn_specs
@@ -32,6 +29,7 @@ from mtsql.data.embedded import generate
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, SqlExecutor
+from recipes.bench.common import local_ray, show
 
 NAMESPACE = "mtsql_bench"
 NUM_CLIENTS = 2
@@ -161,14 +159,8 @@ def run(*, num_dialogues: int, num_runs: int, as_json: bool) -> None:
         figures = measure(
             dataset.databases, specs, num_dialogues, num_runs, lambda: bar.advance(task)
         )
-    if as_json:
-        print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
-        return
     title = f"Environment, {num_dialogues} dialogues at a time, {num_runs} runs"
-    table = Table("", "median", title=title)
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
-    Console().print(table)
+    show(figures, title, as_json=as_json, digits=4)
 
 
 def measure(
@@ -237,13 +229,7 @@ def _through_ray(
     num_runs: int,
     advance: Callable[[], None],
 ) -> list[Load]:
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    try:
+    with local_ray():
         actors = start_sql_pools(databases, namespace=NAMESPACE)
         clients = [Client.remote() for _ in range(NUM_CLIENTS)]
         shares = [len(range(n, num_dialogues, NUM_CLIENTS)) for n in range(NUM_CLIENTS)]
@@ -268,5 +254,3 @@ def _through_ray(
             advance()
         del actors  # the pools live as long as their handles
         return loads
-    finally:
-        ray.shutdown()

@@ -8,8 +8,6 @@ in turn with ours. Figures are medians over the runs.
 
 import asyncio
 import itertools
-import json
-import logging
 import os
 import signal
 import statistics
@@ -24,13 +22,13 @@ import psutil
 import ray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from actors.sql_pool import sql_client, start_sql_pools
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryStatus
+from recipes.bench.common import local_ray, show
 from recipes.bench.sql_peers import PEERS
 
 NAMESPACE = "mtsql_bench"
@@ -161,24 +159,10 @@ def run(
         ]
         if not queries:
             raise DataError(f"{folder}: no dialogues in test or valid to take queries from")
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        try:
+        with local_ray():
             figures = measure(dataset.databases, queries, num_runs, seconds, peers)
-        finally:
-            ray.shutdown()
-    if as_json:
-        print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
-        return
-    callers = NUM_CLIENTS * CALLERS
-    table = Table("", "median", title=f"SQL pool, {callers} callers, {num_runs} runs")
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
-    Console().print(table)
+    title = f"SQL pool, {NUM_CLIENTS * CALLERS} callers, {num_runs} runs"
+    show(figures, title, as_json=as_json, digits=2)
 
 
 def measure(
