@@ -36,7 +36,9 @@ def postgres() -> "Iterator[PostgresServer]":
 
     programs = find_programs()
     if programs is None:
-        pytest.skip("needs the programs of a PostgreSQL server: initdb on PATH, or pg_config")
+        pytest.skip(
+            "needs the programs of a PostgreSQL server: on PATH, by pg_config, or in Debian's folder"
+        )
     server = PostgresServer(programs)
     yield server
     server.close()

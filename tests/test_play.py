@@ -14,7 +14,7 @@ import pytest
 from hand_made import DIALOGUE, SCHEMA, write_shops
 
 from mtsql.data.dataset import write_dataset
-from mtsql.protocol import ACTIONS, DIALECTS, parse_action
+from mtsql.protocol import ACTIONS, DIALECTS, ParseFailure, parse_action
 from recipes.cli import main
 from recipes.play_commands import BadCommand, Speech, read_command
 
@@ -366,7 +366,9 @@ def test_bad_commands(line: str, message: str) -> None:
 def test_a_command_is_the_dialects_message(line: str) -> None:
     message = read_command(line, lambda: None, Speech(ACTIONS)).message
     assert message is not None
-    assert ACTIONS.render((parse_action(message),)) == message  # type: ignore[arg-type]
+    action = parse_action(message)
+    assert not isinstance(action, ParseFailure)
+    assert ACTIONS.render((action,)) == message
 
 
 def test_a_paste_ends_at_its_closing_tag_or_a_blank_line() -> None:
