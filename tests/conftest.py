@@ -37,7 +37,7 @@ def postgres() -> "Iterator[PostgresServer]":
     programs = find_programs()
     if programs is None:
         pytest.skip(
-            "needs the programs of a PostgreSQL server: on PATH, by pg_config, or in Debian's folder"
+            "needs the programs of a PostgreSQL server: on PATH, by pg_config or in Debian's folder"
         )
     server = PostgresServer(programs)
     yield server
