@@ -1,6 +1,7 @@
 """10,000 mixed queries, with workers killed under load: every answer right, and nothing left."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import os
@@ -90,9 +91,11 @@ def test_ten_thousand_mixed_queries_leave_nothing(
             assert pool.stats().num_killed == 0
             assert pool.stats().num_lost == 10
             now = resources(own, template)
-            assert now[:2] == warm[:2]
+            # No more than when warm: what other tests left in this process may end meanwhile.
+            assert now[0] <= warm[0]
+            assert now[1] <= warm[1]
             # Each of the four workers holds the database open, or none has asked it yet.
-            assert abs(now[2] - warm[2]) <= 4
+            assert now[2] - warm[2] <= 4
             assert now[3] - warm[3] < MAX_GROWTH_BYTES
             used_s = cpu_s(own, template)
             await asyncio.sleep(1.0)
@@ -100,9 +103,9 @@ def test_ten_thousand_mixed_queries_leave_nothing(
         assert not template.is_running()
 
     gc.collect()  # what other tests left
-    num_files = own.num_fds()
+    files = open_files()
     asyncio.run(main())
-    assert own.num_fds() == num_files
+    assert open_files().items() <= files.items()
     assert facts(database) == before
 
 
@@ -116,6 +119,15 @@ def resources(own: psutil.Process, template: psutil.Process) -> tuple[int, int, 
         sum(one.num_fds() for one in processes),
         sum(one.memory_info().rss for one in processes),
     )
+
+
+def open_files() -> dict[str, str]:
+    """This process's descriptors and what each is open on."""
+    found: dict[str, str] = {}
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing itself
+            found[path.name] = str(path.readlink())
+    return found
 
 
 def cpu_s(own: psutil.Process, template: psutil.Process) -> float:
