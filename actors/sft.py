@@ -20,13 +20,14 @@ from actors.rollout import TokenSequence, encode
 from actors.run_data import gold_specs, load_run_data
 from envs.scripted import misleading_columns, scripted_trajectories
 from envs.turn_env import TurnEnv, TurnSpec
-from mtsql.config import RunConfig, ScriptConfig, WarmStartConfig
+from mtsql.config import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.errors import DataError, ModelError
 from mtsql.protocol import DIALECTS, ActionName
 from mtsql.schema_budget import CountTokens, approximate_tokens
 from mtsql.sql.pool import LocalPool
 from mtsql.store import write_trajectories
+from mtsql.supervised_config import ScriptConfig, WarmStartConfig
 from mtsql.trajectory import Trajectory
 
 

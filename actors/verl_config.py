@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from actors.vllm_cpu import NAME as VLLM_CPU
-from mtsql.config import RLConfig, RunConfig, WarmStartConfig
+from mtsql.config import RLConfig, RunConfig
+from mtsql.supervised_config import FineTuneConfig
 
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 AGENT = "mtsql"
@@ -60,7 +61,7 @@ def _model(path: Path, device: str, prefix: str) -> dict[str, Any]:
 
 def sft_config(
     config: RunConfig,
-    warm_start: WarmStartConfig,
+    fine_tune: FineTuneConfig,
     *,
     device: str,
     base: Path,
@@ -82,14 +83,14 @@ def sft_config(
             "data.train_files": str(rows),
             "data.custom_cls.path": "pkg://actors.sft_dataset",
             "data.custom_cls.name": "TokenDataset",
-            "data.train_batch_size": warm_start.batch_size,
+            "data.train_batch_size": fine_tune.batch_size,
             "data.use_dynamic_bsz": True,
-            "data.max_token_len_per_gpu": warm_start.micro_batch_tokens,
-            "data.max_length": warm_start.max_tokens,
+            "data.max_token_len_per_gpu": fine_tune.micro_batch_tokens,
+            "data.max_length": fine_tune.max_tokens,
             "data.num_workers": 0,
-            "optim.lr": warm_start.learning_rate,
-            "optim.lr_warmup_steps": warm_start.warmup_steps,
-            "optim.weight_decay": warm_start.weight_decay,
+            "optim.lr": fine_tune.learning_rate,
+            "optim.lr_warmup_steps": fine_tune.warmup_steps,
+            "optim.weight_decay": fine_tune.weight_decay,
             "optim.lr_scheduler_type": "cosine",
             "optim.min_lr_ratio": 0.1,
             "optim.clip_grad": 1.0,
@@ -101,15 +102,15 @@ def sft_config(
             "trainer.project_name": "mtsql",
             "trainer.experiment_name": config.name,
             "trainer.logger": ["file"],
-            "trainer.total_training_steps": warm_start.num_steps,
+            "trainer.total_training_steps": fine_tune.num_steps,
             "trainer.total_epochs": 10_000,
-            "trainer.save_freq": max(1, warm_start.save_every),
+            "trainer.save_freq": max(1, fine_tune.save_every),
             "trainer.test_freq": -1,
             "trainer.max_ckpt_to_keep": 1,
             "trainer.seed": config.seed,
             "trainer.device": "cuda" if device == "gpu" else "cpu",
             "trainer.nnodes": 1,
-            "trainer.n_gpus_per_node": warm_start.num_ranks or config.machine.gpus_per_node,
+            "trainer.n_gpus_per_node": fine_tune.num_ranks or config.machine.gpus_per_node,
         },
     )
 

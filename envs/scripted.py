@@ -14,7 +14,7 @@ from typing import Any
 from envs.mtsql_r1_replies import read_reply
 from envs.play import collect
 from envs.turn_env import Message, TurnEnv, TurnSpec
-from mtsql.config import DialectName, EnvironmentConfig, ScriptConfig
+from mtsql.config import DialectName, EnvironmentConfig
 from mtsql.perturb import (
     ColumnKey,
     condition_keys,
@@ -26,6 +26,7 @@ from mtsql.perturb import (
 )
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall, Verdict, VerifyTarget
 from mtsql.sql.records import QueryLimits, SqlExecutor
+from mtsql.supervised_config import ScriptConfig
 from mtsql.trajectory import Trajectory
 
 Observation = dict[str, Any]

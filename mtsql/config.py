@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,19 +23,15 @@ from pydantic import (
     model_validator,
 )
 
+from mtsql.config_section import Section
 from mtsql.errors import ConfigError
 from mtsql.sql.records import QueryLimits
+from mtsql.supervised_config import SelfTaughtConfig, WarmStartConfig
 
 HistoryMode = Literal["gold", "predicted"]
 DataSource = Literal["embedded", "sparc", "cosql", "spider"]
 DialectName = Literal["actions", "mtsql_r1", "cocte", "short_horizon"]
 PromptName = Literal["compact", "full", "m_schema"]
-
-
-class Section(BaseModel):
-    """The base of every part of a recipe: frozen, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
@@ -153,49 +148,6 @@ class SqlConfig(Section):
             max_cells=self.max_cells,
             max_bytes=self.max_bytes,
         )
-
-
-class ScriptConfig(Section):
-    """Shares of the behaviours that scripted trajectories mix; RL moves the policy between them."""
-
-    wrong_case: NonNegativeFloat = Field(default=0.5, le=1)
-    """First proposals that write a text value in the wrong case; a value that the question spells
-    as the database does is never mistaken."""
-    wrong_column: NonNegativeFloat = Field(default=0.03, le=1)
-    """First proposals that name a column which does not exist."""
-    dropped_condition: NonNegativeFloat = Field(default=0.05, le=1)
-    """First proposals that forget a condition of the dialogue."""
-    execute: NonNegativeFloat = Field(default=0.5, le=1)
-    """Proposals that are executed; the others are answered blindly."""
-    correct: NonNegativeFloat = Field(default=0.6, le=1)
-    """Failing executions that are corrected; the others are answered anyway."""
-    verify_execution: NonNegativeFloat = Field(default=0.3, le=1)
-    """Executions followed by a verdict."""
-    verify_memory: NonNegativeFloat = Field(default=0.15, le=1)
-    """Proposals of later turns that are compared with the dialogue's memory."""
-
-
-class WarmStartConfig(Section):
-    """Supervised fine-tuning on trajectories before RL."""
-
-    scripts: ScriptConfig = ScriptConfig()
-    trajectories_per_turn: PositiveInt = 2
-    corrections_per_turn: NonNegativeInt = 0
-    """More trajectories for each turn that invites a wrong value, always looked at and corrected.
-    Only their corrections are learned: they teach how to correct, not how often to look."""
-    num_steps: PositiveInt = 600
-    batch_size: PositiveInt = 32
-    """Trajectories in one optimizer step."""
-    micro_batch_tokens: PositiveInt = 8192
-    num_ranks: PositiveInt | None = None
-    """Learner processes that share a batch; None: machine.gpus_per_node."""
-    learning_rate: PositiveFloat = 1e-3
-    warmup_steps: NonNegativeInt = 30
-    weight_decay: NonNegativeFloat = 0.01
-    save_every: PositiveInt = 200
-    """Optimizer steps between checkpoints, from which a killed run resumes."""
-    max_tokens: PositiveInt = 1024
-    """Longer trajectories are left out and counted."""
 
 
 REWARD_PRESETS: Mapping[str, Mapping[str, object]] = {
@@ -327,7 +279,9 @@ class RunConfig(Section):
     environment: EnvironmentConfig = EnvironmentConfig()
     sql: SqlConfig = SqlConfig()
     warm_start: WarmStartConfig | None = WarmStartConfig()
-    """None: RL starts from model.path as it is."""
+    """None: what follows starts from model.path as it is."""
+    selftaught: SelfTaughtConfig | None = None
+    """None: RL starts from the warm start."""
     reward: RewardConfig = RewardConfig()
     rl: RLConfig | None = RLConfig()
     """None: stop after the warm start."""

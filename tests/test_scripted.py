@@ -14,7 +14,7 @@ from envs.play import collect
 from envs.scripted import ScriptedPolicy, scripted_trajectories
 from envs.turn_env import PastTurn, TurnEnv, TurnSpec, turn_specs
 from mtsql.abilities import ability_metrics
-from mtsql.config import EnvironmentConfig, RewardConfig, ScriptConfig
+from mtsql.config import EnvironmentConfig, RewardConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
 from mtsql.data.records import Turn
@@ -24,6 +24,7 @@ from mtsql.rewards import score
 from mtsql.schema import Column, Schema, Table
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits
+from mtsql.supervised_config import ScriptConfig
 from mtsql.trajectory import Ending
 
 COLUMNS = ("id", "name", "city", "price")

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 
 from actors.sft import load_tokenizer, prepare_rows
 from actors.sft_dataset import TokenDataset
-from mtsql.config import RunConfig, WarmStartConfig
+from mtsql.config import RunConfig
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError, ModelError
 from mtsql.protocol import DIALECTS, ActionName, ToolCall
 from mtsql.store import StoredTrajectory, read_trajectories
+from mtsql.supervised_config import WarmStartConfig
 
 NUM_DIALOGUES = 6
 

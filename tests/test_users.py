@@ -11,11 +11,12 @@ from envs.play import GenerationFault
 from envs.scripted import ScriptedPolicy
 from envs.turn_env import PastTurn
 from envs.users import DialogueSpec, ScriptedUser, Seen, SimulatedUser, play_dialogue, question
-from mtsql.config import EnvironmentConfig, RewardConfig, ScriptConfig
+from mtsql.config import EnvironmentConfig, RewardConfig
 from mtsql.errors import DataError
 from mtsql.rewards import score
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
+from mtsql.supervised_config import ScriptConfig
 from mtsql.trajectory import Ending
 
 COUNT = "SELECT count(*) FROM shop WHERE city = 'Paris'"
