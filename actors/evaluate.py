@@ -14,16 +14,17 @@ from actors.run_data import load_run_data
 from actors.sft import load_tokenizer
 from envs.play import remembered
 from envs.turn_env import PastTurn, TurnEnv, turn_specs
+from mtsql.abilities import ability_metrics
 from mtsql.config import HistoryMode, RunConfig
 from mtsql.data.dataset import Dataset, check_databases
 from mtsql.data.records import Dialogue
 from mtsql.evaluation.scores import ScoredTurn, summarise
 from mtsql.rewards import score
-from mtsql.run_files import write_whole
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import SqlExecutor
 from mtsql.store import write_trajectories
 from mtsql.trajectory import Ending
+from mtsql.whole_files import write_whole
 
 
 async def play_dialogue(
@@ -175,6 +176,7 @@ async def evaluate(
                     for name in names
                 },
                 "all": asdict(summarise(turns)),
+                "abilities": ability_metrics([row.trajectory for _, row in done]),
                 "turns": [asdict(turn) for turn in turns],
             }
             out.mkdir(parents=True, exist_ok=True)

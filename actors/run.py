@@ -4,6 +4,7 @@ Imports nothing heavy, so that the command answers at once and Ctrl-C is always 
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,15 @@ from envs.prompts import prompt_version
 from mtsql.config import HistoryMode, RunConfig
 from mtsql.data.dataset import MANIFEST, SPLITS, check_databases, load_dataset
 from mtsql.errors import ConfigError, DataError, MachineError, ModelError, UserError
-from mtsql.run_files import write_whole
+from mtsql.round_files import (
+    is_needless,
+    model_folder,
+    part_of,
+    round_title,
+    stages_of_round,
+)
 from mtsql.summary import write_summary
+from mtsql.whole_files import write_whole
 
 MIN_FREE_GB = 2.0
 FULL_DISK_MB = 50
@@ -34,8 +42,17 @@ TITLES = {
     "rl": "reinforcement learning",
     "evaluate_rl": "evaluate RL",
 }
-LEARNING = ("warm_start", "rl")
+LEARNING = ("warm_start", "rl", "fine_tune")
 """Stages that keep what they learned so far when they are interrupted."""
+
+
+IGNORED = re.compile(r"^Exception ignored in.*?^\w+(?:Error|Exception)\b.*?$", re.M | re.S)
+"""What a dying interpreter says behind its traceback: never the cause."""
+
+
+def title_of(stage: str) -> str:
+    """In words, e.g. `round 2: fine-tune`."""
+    return TITLES.get(stage) or round_title(stage) or stage
 
 
 class StageFailed(Exception):
@@ -48,6 +65,9 @@ def stages_of(config: RunConfig) -> list[str]:
     if config.warm_start is not None:
         stages.append("warm_start")
     stages.append("evaluate_warm_start")
+    if config.selftaught is not None:
+        for number in range(1, config.selftaught.rounds + 1):
+            stages += stages_of_round(number)
     if config.rl is not None:
         stages += ["rl", "evaluate_rl"]
     return stages
@@ -66,7 +86,39 @@ def train(config: RunConfig, *, restart: bool = False, console: Console | None =
         UserError: a mistake in recipe, data, model or machine.
         StageFailed: a stage broke; the same command resumes it.
     """
-    console = console or Console()
+    return _run_stages(config, stages_of(config), restart=restart, console=console or Console())
+
+
+def selftaught(
+    config: RunConfig,
+    *,
+    rounds: int | None = None,
+    restart: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Run a recipe up to the end of its self-taught rounds; `train` goes on from there.
+
+    Args:
+        rounds: in place of the recipe's; an earlier run in the same folder gets more of them.
+
+    Raises:
+        As `train`; ConfigError too for a recipe without the section.
+    """
+    if config.selftaught is None:
+        raise ConfigError(
+            f"recipe {config.name!r} has no section 'selftaught'; see "
+            "recipes/selftaught_demo_cpu.yaml, or add selftaught.rounds=2"
+        )
+    if rounds is not None:
+        taught = config.selftaught.model_copy(update={"rounds": rounds})
+        config = config.model_copy(update={"selftaught": taught})
+    stages = [stage for stage in stages_of(config) if stage not in ("rl", "evaluate_rl")]
+    return _run_stages(config, stages, restart=restart, console=console or Console())
+
+
+def _run_stages(
+    config: RunConfig, stages: Sequence[str], *, restart: bool, console: Console
+) -> Path:
     device = device_of(config)
     if config.model.path is not None:
         check_model(Path(config.model.path), "model.path")
@@ -75,13 +127,16 @@ def train(config: RunConfig, *, restart: bool = False, console: Console | None =
         folder = open_run(config, device, restart=restart)
         console.print(f"[bold]{config.name}[/bold] on {device}, in {folder}")
         with owned_processes():
-            for stage in stages_of(config):
+            for stage in stages:
+                if is_needless(folder, stage):
+                    continue
                 run_stage(stage, config, device, folder, console)
-    from mtsql.report import summary_table, write_report  # imports matplotlib
+    from mtsql.report import summary_tables, write_report  # imports matplotlib
 
     summary = write_summary(folder)
     report = write_report(folder)
-    console.print(summary_table(summary))
+    for table in summary_tables(summary):
+        console.print(table)
     console.print(f"report: {report}")
     return folder
 
@@ -100,7 +155,7 @@ def evaluate(
 
     Args:
         model: a Hugging Face folder; None takes `policy` of the recipe's run.
-        policy: `warm_start` or `rl`; with `model`, only a label.
+        policy: `warm_start`, `round_N` or `rl`; with `model`, only a label.
         out: folder for the result; None: `RUN/evaluation`.
 
     Returns:
@@ -108,7 +163,7 @@ def evaluate(
     """
     console = console or Console()
     device = device_of(config)
-    chosen = (model if model is not None else config.folder / policy / "model").absolute()
+    chosen = (model if model is not None else model_folder(config.folder, policy)).absolute()
     check_model(chosen, "--model" if model is not None else "the run's model")
     if not (config.data_folder / MANIFEST).is_file():
         raise ConfigError(
@@ -168,7 +223,7 @@ def open_run(config: RunConfig, device: str, *, restart: bool) -> Path:
             raise ConfigError(
                 f"{saved}: not what a run writes: add --restart to begin anew, or set run_dir="
             ) from error
-        if old != recipe:
+        if old != recipe and not _only_rounds_differ(old, recipe, folder):
             raise ConfigError(
                 f"{folder} holds a run of another recipe ({_first_difference(old, recipe)}): "
                 "add --restart to begin anew, or set name= to keep both"
@@ -184,11 +239,21 @@ def open_run(config: RunConfig, device: str, *, restart: bool) -> Path:
         )
     for name in ("stages", "logs", "metrics", "trajectories", "evaluation"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    if not saved.exists():
+    if saved.exists() and old != recipe:
+        _write_json(saved, {**note, "recipe": recipe})
+    elif not saved.exists():
         # The prompt is part of the policy, and its file may change under a recipe that stays.
         prompt = prompt_version(config.environment.prompt, config.environment.dialect)
         _write_json(saved, {"recipe": recipe, "device": device, "prompt": prompt})
     return folder
+
+
+def _only_rounds_differ(old: dict[str, Any], new: dict[str, Any], folder: Path) -> bool:
+    """More rounds, or fewer, only add or leave out stages, until RL has begun from the last one."""
+    if not (old["selftaught"] and new["selftaught"]) or (folder / "rl").exists():
+        return False
+    rounds = {"rounds": new["selftaught"]["rounds"]}
+    return {**old, "selftaught": {**old["selftaught"], **rounds}} == new
 
 
 def run_stage(stage: str, config: RunConfig, device: str, folder: Path, console: Console) -> None:
@@ -199,7 +264,7 @@ def run_stage(stage: str, config: RunConfig, device: str, folder: Path, console:
         StageFailed: it broke by itself.
     """
     done = folder / "stages" / f"{stage}.json"
-    title = TITLES.get(stage, stage)
+    title = title_of(stage)
     if done.exists():
         console.print(f"{title}: done before, kept")
         return
@@ -221,7 +286,7 @@ def run_stage(stage: str, config: RunConfig, device: str, folder: Path, console:
             start_new_session=True,
         )
         try:
-            follow(process, stage, TITLES.get(stage, stage), config, folder, console)
+            follow(process, stage, title_of(stage), config, folder, console)
         finally:
             end_processes()
     mistake = folder / "stages" / f"{stage}.error"
@@ -256,17 +321,20 @@ def _check_databases_again(stage: str, config: RunConfig) -> None:
     try:
         check_databases(config.data_folder)
     except DataError as error:
-        lost = f"{TITLES.get(stage, stage)} does not count"
-        if stage in LEARNING:
+        lost = f"{title_of(stage)} does not count"
+        if part_of(stage) in LEARNING:
             lost += ", nor what it saved: add --restart"
         raise DataError(f"{error}; {lost}") from error
 
 
 def _last_error(log: Path) -> str:
     """The last line of a log that names an error, or its last line."""
-    lines = [
-        line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()
-    ]
+    # What a dying interpreter says behind its traceback is never the cause.
+    text = log.read_text("utf-8", "replace")
+    text = re.sub(
+        r"^Exception ignored in.*?^\w+(Error|Exception)\b.*?$", "", text, flags=re.M | re.S
+    )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line or "error:" in line]
     return (errors or lines or ["no output"])[-1][:300]
 

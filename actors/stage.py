@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mtsql.config import RunConfig
 from mtsql.errors import MachineError, UserError
+from mtsql.round_files import model_folder, part_of, round_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,20 @@ class StageContext:
             assert self.config.model.path is not None
             return Path(self.config.model.path)
         return self.folder / "warm_start" / "model"
+
+    def round_model(self, number: int) -> Path:
+        """The newest model of the self-taught rounds up to `number`, or the warm start's."""
+        for one in range(number, 0, -1):
+            model = model_folder(self.folder, f"round_{one}")
+            if model.exists():
+                return model
+        return self.warm_start_model
+
+    @property
+    def rl_base(self) -> Path:
+        """What RL begins with."""
+        taught = self.config.selftaught
+        return self.round_model(taught.rounds if taught is not None else 0)
 
     @property
     def rl_model(self) -> Path:
@@ -133,7 +148,7 @@ def _publish(exported: Path, model: Path) -> None:
 def _rl(context: StageContext) -> None:
     from actors import rl
 
-    exported = rl.train(context.config, context.device, context.warm_start_model, context.folder)
+    exported = rl.train(context.config, context.device, context.rl_base, context.folder)
     _publish(exported, context.rl_model)
 
 
@@ -142,7 +157,9 @@ def _evaluate(policy: str) -> Callable[[StageContext], None]:
         from actors.evaluate import evaluate
 
         config = context.config
-        model = context.rl_model if policy == "rl" else context.warm_start_model
+        model = context.warm_start_model
+        if policy != "warm_start":
+            model = model_folder(context.folder, policy)
         asyncio.run(
             evaluate(
                 model,
@@ -194,7 +211,27 @@ STAGES: dict[str, Callable[[StageContext], None]] = {
 }
 
 
-ON_A_GPU_NODE = ("warm_start", "evaluate_warm_start", "evaluate_rl", "evaluate")
+def work_of(stage: str) -> Callable[[StageContext], None]:
+    found = round_of(stage)
+    if found is None:
+        return STAGES[stage]
+    number, part = found
+    if part == "evaluate":
+        return _evaluate(f"round_{number}")
+    from actors import rounds
+
+    return lambda context: rounds.PARTS[part](context, number)
+
+
+ON_A_GPU_NODE = (
+    "warm_start",
+    "evaluate_warm_start",
+    "sample",
+    "select",
+    "fine_tune",
+    "evaluate_rl",
+    "evaluate",
+)
 """Stages that compute in their own process, which on a cluster must lie on a node with GPUs."""
 
 
@@ -204,8 +241,8 @@ def run_here_or_there(stage: str, context: StageContext) -> None:
     The run's folder must be visible on every node.
     """
     address = context.config.machine.ray_address
-    if address is None or stage not in ON_A_GPU_NODE:
-        STAGES[stage](context)
+    if address is None or part_of(stage) not in ON_A_GPU_NODE:
+        work_of(stage)(context)
         return
     import ray
 
@@ -221,7 +258,7 @@ def run_here_or_there(stage: str, context: StageContext) -> None:
 def _run_there(stage: str, folder: str) -> str | None:
     """The text of a user's mistake, or None."""
     try:
-        STAGES[stage](load_context(Path(folder)))
+        work_of(stage)(load_context(Path(folder)))
     except UserError as error:
         return str(error)
     return None

@@ -62,6 +62,10 @@ def _shares(played: Sequence[Trajectory]) -> dict[str, list[bool]]:
         "blind_answer": [_is_blind(t) for t in played],
         "first_right": [bool(t.judgements) and t.judgements[0].ex is True for t in played],
         "right": [bool(t.judgements) and t.judgements[-1].ex is True for t in played],
+        "mended": [
+            bool(t.judgements) and t.judgements[0].ex is False and t.judgements[-1].ex is True
+            for t in played
+        ],
     }
 
 

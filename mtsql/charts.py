@@ -32,7 +32,12 @@ STYLE: dict[Any, Any] = {
 
 
 def line_chart(
-    title: str, xs: Sequence[int], lines: Mapping[str, Values], *, is_share: bool = False
+    title: str,
+    xs: Sequence[int],
+    lines: Mapping[str, Values],
+    *,
+    is_share: bool = False,
+    x_label: str = "step",
 ) -> str:
     """Lines over steps; `is_share` fixes the y axis to 0..1."""
 
@@ -45,13 +50,15 @@ def line_chart(
             axes.set_ylim(0, 1)
         else:
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-        axes.set_xlabel("step")
+        axes.set_xlabel(x_label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return _chart(title, draw, has_legend=len(lines) > 1)
 
 
-def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Values]) -> str:
+def stacked_chart(
+    title: str, xs: Sequence[int], parts: Mapping[str, Values], *, x_label: str = "step"
+) -> str:
     """Bars over steps, the parts of each on top of one another; None counts as 0."""
 
     def draw(axes: Axes) -> None:
@@ -60,7 +67,7 @@ def stacked_chart(title: str, xs: Sequence[int], parts: Mapping[str, Values]) ->
             heights = [y or 0.0 for y in ys]
             axes.bar(xs, heights, bottom=floors, label=label, color=colour, width=0.8)
             floors = [floor + height for floor, height in zip(floors, heights, strict=True)]
-        axes.set_xlabel("step")
+        axes.set_xlabel(x_label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return _chart(title, draw, has_legend=True)

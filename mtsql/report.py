@@ -23,9 +23,11 @@ from mtsql.data.stats import HARDNESSES
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import Share
+from mtsql.report_html import charts_row, gain_text, missing, percent, section, table
+from mtsql.report_rounds import COLUMNS, rounds_rows, rounds_section
+from mtsql.round_files import last_round, policy_title
 from mtsql.run_files import (
     Headline,
-    Policy,
     Row,
     Summary,
     number_at,
@@ -33,12 +35,11 @@ from mtsql.run_files import (
     read_rows,
     read_summary,
     series_of,
-    write_whole,
 )
 from mtsql.store import StoredTrajectory, read_trajectories
 from mtsql.trajectory import Ending, Step
+from mtsql.whole_files import write_whole
 
-POLICY_NAMES: dict[Policy, str] = {"warm_start": "warm start", "rl": "RL"}
 SUMMARY_COLUMNS = ("EX", "EM", "QM", "IM", "EX gain, points (95 % interval)")
 EXAMPLES = (12, 4, 4)
 """Trajectories shown: a correction mends the answer, it does not, there is none."""
@@ -56,6 +57,20 @@ def summary_table(summary: Summary | Mapping[str, Any]) -> Table:
     return table
 
 
+def summary_tables(summary: Summary | Mapping[str, Any]) -> list[Table]:
+    """What a run shows at its end: the headline figures and, if there are any, its rounds."""
+    summary = Summary.model_validate(summary)
+    tables = [summary_table(summary)]
+    if summary.rounds:
+        rounds = Table(title="self-taught rounds")
+        for name in COLUMNS:
+            rounds.add_column(name, justify="right")
+        for cells in rounds_rows(summary.rounds):
+            rounds.add_row(*cells)
+        tables.append(rounds)
+    return tables
+
+
 def write_report(run_folder: Path) -> Path:
     """Write RUN/report.html, whole or not at all, and return its path.
 
@@ -64,9 +79,11 @@ def write_report(run_folder: Path) -> Path:
     """
     if not run_folder.is_dir():
         raise DataError(f"{run_folder}: no such run folder; `mtsql train RECIPE` makes one")
+    summary = read_summary(run_folder)
     body = "\n".join(
         [
-            _summary_section(run_folder),
+            _summary_section(summary),
+            rounds_section(summary) if summary is not None else "",
             _rl_section(run_folder),
             _evaluation_section(run_folder),
             _warm_start_section(run_folder),
@@ -79,33 +96,39 @@ def write_report(run_folder: Path) -> Path:
     return write_whole(run_folder / "report.html", page)
 
 
-def _summary_section(run_folder: Path) -> str:
-    summary = read_summary(run_folder)
+def _summary_section(summary: Summary | None) -> str:
     if summary is None:
-        return _missing("Summary", "summary.json")
+        return missing("Summary", "summary.json")
     total_s = sum(summary.wall_s.values())
     stages = [(name, f"{seconds:.1f}") for name, seconds in summary.wall_s.items()]
-    return _section(
+    return section(
         "Summary",
         f'<p class="note">{summary.turns} held-out turns, greedy decoding, seed {summary.seed}. '
         "QM and IM: question and interaction match under EX.</p>",
-        _table(("policy, history", *SUMMARY_COLUMNS), _summary_rows(summary)),
-        _table(("stage", "seconds"), [*stages, ("all", f"{total_s:.1f}")]),
+        table(("policy, history", *SUMMARY_COLUMNS), _summary_rows(summary)),
+        table(("stage", "seconds"), [*stages, ("all", f"{total_s:.1f}")]),
     )
 
 
 def _summary_rows(summary: Summary) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for history, headline in (("gold", summary), ("predicted", summary.predicted or Headline())):
-        for name, scores in (("warm start", headline.warm_start), ("RL", headline.rl)):
+        rounds = [
+            (f"round {one.round}", scores, scores.gain)
+            for one in summary.rounds
+            if (scores := one.gold if history == "gold" else one.predicted) is not None
+        ]
+        for name, scores, gain in (
+            ("warm start", headline.warm_start, None),
+            *rounds,
+            ("RL", headline.rl, headline.gain),
+        ):
             if scores is None:
                 continue
             shares = (scores.ex, scores.em, scores.qm, scores.im)
-            gain = ""
-            if scores is headline.rl and headline.gain is not None:
-                low, high = headline.gain.ci95
-                gain = f"{100 * headline.gain.ex:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-            rows.append((f"{name}, {history}", *(_percent(share) for share in shares), gain))
+            rows.append(
+                (f"{name}, {history}", *(percent(share) for share in shares), gain_text(gain))
+            )
     return rows
 
 
@@ -114,7 +137,7 @@ def _rl_section(run_folder: Path) -> str:
     # A resumed run plays the steps after its last checkpoint again: the later line counts.
     rows = list({number_at(row, "step"): row for row in written}.values())
     if not rows:
-        return _missing("Reinforcement learning", "metrics/rl.jsonl")
+        return missing("Reinforcement learning", "metrics/rl.jsonl")
     xs = [round(number_at(row, "step") or 0) for row in rows]
 
     def lines(**keys: str) -> dict[str, list[float | None]]:
@@ -187,35 +210,35 @@ def _rl_section(run_folder: Path) -> str:
                 f" Log-probabilities of rollout and learner on step {step}: "
                 f"{difference:.1g} apart on average."
             )
-    return _section("Reinforcement learning", f'<p class="note">{note}</p>', _charts(charts))
+    return section("Reinforcement learning", f'<p class="note">{note}</p>', charts_row(charts))
 
 
 def _warm_start_section(run_folder: Path) -> str:
     rows = read_rows(run_folder / "metrics" / "warm_start.jsonl")
     if not rows:
-        return _missing("Warm start", "metrics/warm_start.jsonl")
+        return missing("Warm start", "metrics/warm_start.jsonl")
     xs = [round(number_at(row, "step") or 0) for row in rows]
     losses = {"train": series_of(rows, "loss"), "validation": series_of(rows, "val_loss")}
     kept = {label: ys for label, ys in losses.items() if any(y is not None for y in ys)}
     charts = [line_chart("Loss", xs, kept)] if kept else []
     last = number_at(rows[-1], "loss")
     note = f"{len(rows)} steps; last loss {'-' if last is None else f'{last:.3f}'}."
-    return _section("Warm start", f'<p class="note">{note}</p>', _charts(charts))
+    return section("Warm start", f'<p class="note">{note}</p>', charts_row(charts))
 
 
 def _evaluation_section(run_folder: Path) -> str:
     found = read_evaluations(run_folder)
     if not found:
-        return _missing("Held-out turns", "evaluation/POLICY-HISTORY.json")
+        return missing("Held-out turns", "evaluation/POLICY-HISTORY.json")
     header = ("split", "history", "policy", "EX QM", "EX IM", "EM QM", "EM IM", "turns", "unjudged")
     splits = list(dict.fromkeys(split for one in found for split in one.splits))
     rows = [
         (
             split,
             one.history,
-            POLICY_NAMES[one.policy],
+            policy_title(one.policy),
             *(
-                _percent(share.share)
+                percent(share.share)
                 for metric in (one.splits[split].ex, one.splits[split].em)
                 for share in (metric.question_match, metric.interaction_match)
             ),
@@ -229,7 +252,7 @@ def _evaluation_section(run_folder: Path) -> str:
     charts: list[str] = []
     for split in splits:
         compared = {
-            POLICY_NAMES[one.policy]: one.splits[split].ex
+            policy_title(one.policy): one.splits[split].ex
             for one in found
             if one.history == "gold" and split in one.splits
         }
@@ -239,15 +262,22 @@ def _evaluation_section(run_folder: Path) -> str:
         ):
             if by_label:
                 charts.append(_share_bars(f"EX by {kind}, {split}, gold history", by_label))
-    return _section("Held-out turns", _table(header, rows), _charts(charts))
+    return section("Held-out turns", table(header, rows), charts_row(charts))
 
 
 def _trajectory_section(run_folder: Path) -> str:
     folder = run_folder / "trajectories"
-    patterns = ("rl-gold.parquet", "rl-predicted.parquet", "warm_start-*.parquet", "*.parquet")
+    rounds = [f"round_{number}-gold.parquet" for number in range(last_round(run_folder), 0, -1)]
+    patterns = (
+        "rl-gold.parquet",
+        "rl-predicted.parquet",
+        *rounds,
+        "warm_start-*.parquet",
+        "*.parquet",
+    )
     pattern = next((one for one in patterns if any(folder.glob(one))), None)
     if pattern is None:
-        return _missing("Trajectories", "trajectories/*.parquet")
+        return missing("Trajectories", "trajectories/*.parquet")
     played = read_trajectories(folder / pattern)
     ranked = [[one for one in played if _rank(one) == rank] for rank in range(len(EXAMPLES))]
     shown = [one for few, limit in zip(ranked, EXAMPLES, strict=True) for one in few[:limit]]
@@ -256,7 +286,7 @@ def _trajectory_section(run_folder: Path) -> str:
         f"{len(ranked[0])}, does not mend that of {len(ranked[1])}, and {len(ranked[2])} have none."
     )
     parts = [_trajectory(one) for one in shown]
-    return _section("Trajectories", f'<p class="note">{escape(note)}</p>', *parts)
+    return section("Trajectories", f'<p class="note">{escape(note)}</p>', *parts)
 
 
 def _rank(stored: StoredTrajectory) -> int:
@@ -330,26 +360,3 @@ def _nested(rows: Sequence[Row], key: str, prefix: str) -> dict[str, list[float 
         name.removeprefix(prefix): [number_at(part, name) for part in objects] for name in names
     }
     return {name: ys for name, ys in series.items() if any(ys)}
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
-
-
-def _section(heading: str, *parts: str) -> str:
-    return "\n".join([f"<h2>{escape(heading)}</h2>", *parts])
-
-
-def _missing(heading: str, name: str) -> str:
-    return _section(heading, f'<p class="note">Not there yet: {escape(name)}</p>')
-
-
-def _charts(charts: Sequence[str]) -> str:
-    return f'<div class="charts">{"".join(charts)}</div>'
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-    return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"

@@ -1,18 +1,19 @@
 """What a run's folder holds, read back: summary, scores and metrics.
 
-Each file is checked as it is read; a broken one is named with the fix. Files are written whole.
+Each file is checked as it is read; a broken one is named with the fix.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from mtsql.errors import DataError
 from mtsql.evaluation.scores import Scores
+from mtsql.round_files import policy_order
+from mtsql.selftaught.progress import RoundProgress
 
-Policy = Literal["warm_start", "rl"]
 Model = TypeVar("Model", bound=BaseModel)
 Row = dict[str, JsonValue]
 """One line of a metrics file."""
@@ -43,34 +44,52 @@ class Headline(BaseModel, frozen=True, use_attribute_docstrings=True):
     """RL minus warm start, over the same turns."""
 
 
+class RoundScores(PolicyScores, frozen=True, use_attribute_docstrings=True):
+    """A self-taught round's policy on the held-out turns."""
+
+    gain: SummaryGain | None = None
+    """Round minus warm start, over the same turns."""
+    mended: float | None = None
+    """Turns whose first proposal is wrong and whose answer is right."""
+
+
+class RoundSummary(RoundProgress, frozen=True, extra="ignore"):
+    """A self-taught round: sampling, selection and, by history, scores."""
+
+    gold: RoundScores | None = None
+    predicted: RoundScores | None = None
+
+
 class Summary(Headline, frozen=True, use_attribute_docstrings=True):
     """What the report reads of summary.json; the figures at the top have gold history."""
 
     predicted: Headline | None = None
     """The same with predicted history."""
+    rounds: tuple[RoundSummary, ...] = ()
     turns: int = 0
     seed: int
     wall_s: dict[str, float]
     """Seconds of each stage."""
 
 
-class Evaluation(BaseModel, frozen=True):
+class Evaluation(BaseModel, frozen=True, use_attribute_docstrings=True):
     """One file of RUN/evaluation."""
 
-    policy: Policy
+    policy: str
+    """warm_start, round_N, rl, or the label that `mtsql eval --policy` was given."""
     history: str
     splits: dict[str, Scores]
 
 
 def read_evaluations(run_folder: Path) -> list[Evaluation]:
-    """All files of RUN/evaluation, gold history first, the warm start before RL.
+    """All files of RUN/evaluation, gold history first, policies in the order of the run.
 
     Raises:
         DataError: one is not what a run writes.
     """
     paths = sorted((run_folder / "evaluation").glob("*.json"))
     found = [_read(path, Evaluation) for path in paths]
-    return sorted(found, key=lambda one: (one.history, one.policy != "warm_start"))
+    return sorted(found, key=lambda one: (one.history, policy_order(one.policy)))
 
 
 def read_summary(run_folder: Path) -> Summary | None:
@@ -114,13 +133,6 @@ def read_rows(path: Path) -> list[Row]:
                 f"{path}: line {number} is not a JSON object; mend or remove it"
             ) from error
     return rows
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a file whole or not at all, so that nobody reads half of it, and return its path."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    return partial.rename(path)
 
 
 def _read(path: Path, model: type[Model]) -> Model:

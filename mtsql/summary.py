@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mtsql.evaluation.scores import ScoredTurn, paired_gain
-from mtsql.run_files import write_whole
+from mtsql.selftaught.progress import rounds_of
+from mtsql.whole_files import write_whole
 
 
 def _load(path: Path) -> dict[str, Any] | None:
@@ -54,6 +55,25 @@ def _gain(
     return {**whole, "splits": {name: paired(name) for name in names}}
 
 
+def _rounds(folder: Path, num_samples: int) -> list[dict[str, Any]]:
+    """The self-taught rounds: sampling and selection, and each round's policy on held-out turns."""
+    rounds: list[dict[str, Any]] = []
+    for progress in rounds_of(folder):
+        entry: dict[str, Any] = progress.model_dump(mode="json")
+        for history in ("gold", "predicted"):
+            evaluation = _load(folder / "evaluation" / f"round_{progress.round}-{history}.json")
+            if evaluation is None:
+                continue
+            scores = _scores(evaluation)
+            before = _load(folder / "evaluation" / f"warm_start-{history}.json")
+            if before is not None:
+                scores["gain"] = _gain(_turns(before), _turns(evaluation), num_samples)
+            scores["mended"] = evaluation["abilities"].get("mended")
+            entry[history] = scores
+        rounds.append(entry)
+    return rounds
+
+
 def summarise_run(folder: Path) -> dict[str, Any]:
     """What a run's folder says, whole or in part.
 
@@ -93,6 +113,9 @@ def summarise_run(folder: Path) -> dict[str, Any]:
             summary["gain"] = entry
         else:
             summary["predicted"]["gain"] = entry
+    rounds = _rounds(folder, saved["recipe"]["evaluation"]["num_bootstrap"])
+    if rounds:
+        summary["rounds"] = rounds
     metrics = folder / "metrics" / "rl.jsonl"
     if metrics.exists():
         steps = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]

@@ -9,14 +9,18 @@ import argparse
 import errno
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import mtsql
 from mtsql.errors import ConfigError, DataError, MachineError, UserError
+
+if TYPE_CHECKING:
+    from mtsql.config import RunConfig
 
 STACK = ("torch", "ray", "verl", "vllm", "transformers")
 """What training and evaluation need beyond the core."""
@@ -58,30 +62,25 @@ def data_stats(arguments: argparse.Namespace) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    from mtsql.config import load_config
-
-    config = load_config(arguments.recipe, arguments.overrides)
-    _require_stack()
-    from actors.run import StageFailed
+    config = _config_of(arguments)
     from actors.run import train as run_training
 
-    try:
-        run_training(config, restart=arguments.restart)
-    except StageFailed as error:
-        return _fail(str(error), code=1)
-    return 0
+    return _end_of(lambda: run_training(config, restart=arguments.restart))
+
+
+def selftaught(arguments: argparse.Namespace) -> int:
+    config = _config_of(arguments)
+    from actors.run import selftaught as run_rounds
+
+    return _end_of(lambda: run_rounds(config, rounds=arguments.rounds, restart=arguments.restart))
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    from mtsql.config import load_config
-
-    config = load_config(arguments.recipe, arguments.overrides)
-    _require_stack()
-    from actors.run import StageFailed
+    config = _config_of(arguments)
     from actors.run import evaluate as run_evaluation
 
-    try:
-        run_evaluation(
+    return _end_of(
+        lambda: run_evaluation(
             config,
             model=arguments.model,
             policy=arguments.policy,
@@ -89,6 +88,24 @@ def evaluate(arguments: argparse.Namespace) -> int:
             histories=tuple(arguments.history or config.evaluation.histories),
             out=arguments.out,
         )
+    )
+
+
+def _config_of(arguments: argparse.Namespace) -> "RunConfig":
+    """The recipe with its overrides, before anything heavy is asked for."""
+    from mtsql.config import load_config
+
+    config = load_config(arguments.recipe, arguments.overrides)
+    _require_stack()
+    return config
+
+
+def _end_of(stages: Callable[[], object]) -> int:
+    """The exit code of stages: a broken one is a line that names its log."""
+    from actors.run import StageFailed
+
+    try:
+        stages()
     except StageFailed as error:
         return _fail(str(error), code=1)
     return 0
@@ -188,7 +205,7 @@ def bench_env(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from mtsql.report import summary_table, write_report
+    from mtsql.report import summary_tables, write_report
     from mtsql.run_files import read_summary
 
     folder = arguments.run_folder
@@ -197,7 +214,8 @@ def report(arguments: argparse.Namespace) -> int:
     page = write_report(folder)
     summary = read_summary(folder)
     if summary is not None:
-        Console().print(summary_table(summary))
+        for table in summary_tables(summary):
+            Console().print(table)
     print(page)
     return 0
 
@@ -246,6 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
     _command(commands, "doctor", doctor, "what is installed, what would be used, what is missing")
     _add_data(commands)
     _add_train(commands)
+    _add_selftaught(commands)
     _add_eval(commands)
     _add_play(commands)
     _add_sql(commands)
@@ -308,11 +327,25 @@ def _add_train(commands: Commands) -> None:
     )
 
 
+def _add_selftaught(commands: Commands) -> None:
+    text = "sample, reject by difficulty, fine-tune, in rounds; stops before RL"
+    parser = _command(commands, "selftaught", selftaught, text)
+    _add_recipe(parser)
+    parser.add_argument(
+        "--rounds", type=_positive, metavar="N", help="rounds in all (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="start anew instead of resuming the run's folder"
+    )
+
+
 def _add_eval(commands: Commands) -> None:
     parser = _command(commands, "eval", evaluate, "judge a policy with greedy decoding")
     _add_recipe(parser)
     parser.add_argument("--model", type=Path, help="a model folder (default: the run's policy)")
-    parser.add_argument("--policy", choices=("warm_start", "rl"), default="rl")
+    parser.add_argument(
+        "--policy", type=_policy, default="rl", help="warm_start, round_N or rl (default)"
+    )
     parser.add_argument("--split", action="append", help="repeatable (default: the recipe's)")
     parser.add_argument(
         "--history",
@@ -481,6 +514,12 @@ def _seconds(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a time above 0")
     return number
+
+
+def _policy(text: str) -> str:
+    if re.fullmatch(r"warm_start|rl|round_[1-9]\d*", text) is None:
+        raise argparse.ArgumentTypeError(f"{text} is not warm_start, rl or round_N, e.g. round_2")
+    return text
 
 
 def _peer(text: str) -> tuple[str, Path]:

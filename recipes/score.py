@@ -24,10 +24,10 @@ from mtsql.evaluation.partial import PartialScore, partial_scores
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import SANER, Rules, judged_text
 from mtsql.evaluation.scores import ScoredTurn, Scores, summarise, summarise_splits
-from mtsql.run_files import write_whole
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
+from mtsql.whole_files import write_whole
 from recipes.score_input import (
     ScorePair,
     find_schemas,

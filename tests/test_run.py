@@ -227,6 +227,11 @@ def test_a_failed_stage_names_the_last_error_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "rl.log"
     log.write_text("start\nValueError: first\nKeyError: 'second'\nshutting down\n\n")
     assert run._last_error(log) == "KeyError: 'second'"
+    ignored = "Exception ignored in: <function f>\nTraceback ...\n  File x\nTypeError: 'NoneType'\n"
+    log.write_text(f"NameError: cause\n{ignored}")
+    assert run._last_error(log) == "NameError: cause"
+    log.write_text(f"NameError: first\n{ignored}again\nOSError: second\n{ignored}")
+    assert run._last_error(log) == "OSError: second"
     log.write_text("start\nend\n")
     assert run._last_error(log) == "end"
     log.write_text("")
