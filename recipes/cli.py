@@ -237,6 +237,22 @@ def rescore(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def export(arguments: argparse.Namespace) -> int:
+    _require_stack()
+    from recipes.export import export as export_run
+
+    exported = export_run(
+        arguments.source,
+        arguments.format,
+        arguments.out,
+        only_right=arguments.only_right,
+        model=arguments.model,
+    )
+    for line in exported.lines(arguments.format):
+        print(line)
+    return 0
+
+
 def _print_stats(folder: Path) -> int:
     from rich.console import Console
 
@@ -278,6 +294,7 @@ def build_parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="KEY=VALUE", help="reward keys, e.g. reward.verify=0.2"
     )
     scoring.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    _add_export(commands)
     return parser
 
 
@@ -455,6 +472,23 @@ def _add_score(commands: Commands) -> None:
     parser.add_argument("--jobs", type=_positive, metavar="N", help="workers (default: cores)")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="a row for each pair; summary.json beside it"
+    )
+
+
+def _add_export(commands: Commands) -> None:
+    text = "write a run's trajectories for those who fine-tune elsewhere"
+    parser = _command(commands, "export", export, text)
+    parser.add_argument(
+        "source",
+        metavar="RUN_DIR_OR_PARQUET",
+        type=Path,
+        help="a run's folder (what its rounds selected, else the scripts), or one file in it",
+    )
+    parser.add_argument("--format", choices=("llama_factory", "messages"), required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; new or empty")
+    parser.add_argument("--only-right", action="store_true", help="leave out what EX or EM refuses")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="has the run's tokenizer (default: the recipe's)"
     )
 
 

@@ -21,7 +21,7 @@ HELP = [
     [], ["doctor"], ["data"], ["data", "generate"], ["data", "prepare"], ["data", "stats"],
     ["train"], ["eval"], ["play"], ["sql"], ["score"], ["bench"], ["bench", "evaluator"],
     ["bench", "sql"], ["bench", "env"],
-    ["report"], ["rescore"],
+    ["report"], ["rescore"], ["export"],
 ]  # fmt: skip
 
 
@@ -80,6 +80,7 @@ def test_help_imports_only_the_standard_library() -> None:
         (["report", "nothing"], "nothing: no such run folder"),
         (["rescore", "nothing"], "nothing: holds no run"),
         (["data", "stats", "nothing"], "nothing"),
+        (["export", "nothing", "--format", "messages", "--out", "out"], "nothing: holds no run"),
         (["data", "prepare", "sparc", "--source", "nothing", "--out", "out"], "nothing"),
     ],
 )

@@ -1,0 +1,340 @@
+"""`mtsql export`: a run's trajectories for users who fine-tune elsewhere.
+
+A stored trajectory holds its prompt in tokens only. The text is made again from the run's own data
+and recipe, and counts only if its tokens are those that were stored.
+"""
+
+import asyncio
+import json
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from actors.codec import Codec, codec_for, token_counter
+from actors.run_data import gold_specs, load_run_data
+from envs.play import remembered
+from envs.prompts import prompt_version
+from envs.turn_env import Message, PastTurn, TurnEnv, TurnSpec
+from mtsql.config import RunConfig, explain
+from mtsql.data.dataset import Dataset
+from mtsql.errors import DataError, ModelError
+from mtsql.export import (
+    DATASET,
+    FILES,
+    Conversation,
+    ExportFormat,
+    check_out,
+    conversation,
+    message_weights,
+    sources,
+    why_left_out,
+    why_not_for_llama_factory,
+    write_export,
+)
+from mtsql.protocol import DIALECTS
+from mtsql.sql.pool import LocalPool
+from mtsql.store import StoredTrajectory, read_trajectories
+
+
+@dataclass(slots=True, kw_only=True)
+class Exported:
+    """What an export did, for the terminal."""
+
+    path: Path
+    conversations: list[Conversation] = field(default_factory=list)
+    splits: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Trajectories by reason."""
+    num_other_tokens: int = 0
+    """Sampled in tokens that their text does not give back."""
+    num_rendered: int = 0
+    """Those of which the model's chat template renders the text that was played."""
+    longest: int = 0
+    """Tokens of the longest conversation."""
+    has_empty_reasoning: bool
+    """The run's prompts end in an empty reasoning block (Qwen3 without thinking)."""
+    shows_tools: bool
+    """The run's prompts hold the tools."""
+
+    def add(self, row: StoredTrajectory, one: Conversation) -> None:
+        self.conversations.append(one)
+        self.splits[row.split] += 1
+        self.longest = max(self.longest, row.num_tokens)
+
+    def lines(self, format: ExportFormat) -> Iterator[str]:
+        num = len(self.conversations)
+        splits = ", ".join(f"{name} {count}" for name, count in sorted(self.splits.items()))
+        yield f"{num} trajectories ({splits}) in {self.path}"
+        for reason, count in sorted(self.left_out.items()):
+            yield f"left out {count}: {reason}"
+        if self.num_other_tokens:
+            yield f"{self.num_other_tokens} were sampled in tokens that no text gives back"
+        if not self.shows_tools and (format == "messages" or self._has_system):
+            yield "the run's own chat template shows no tools; a trainer that does shows more"
+        yield from self._for_llama_factory() if format == "llama_factory" else self._for_messages()
+
+    @property
+    def _has_system(self) -> bool:
+        return any(one.messages[0]["role"] == "system" for one in self.conversations)
+
+    def _for_llama_factory(self) -> Iterator[str]:
+        # One more: it closes the last line.
+        cutoff = f"cutoff_len: {self.longest + 1}"
+        template = "qwen3, enable_thinking: false" if self.has_empty_reasoning else "qwen3_nothink"
+        yield (
+            f"LLaMA-Factory: dataset_dir: {self.path.parent}, dataset: {DATASET}, "
+            f"template: {template}, {cutoff}"
+        )
+
+    def _for_messages(self) -> Iterator[str]:
+        yield (
+            f"the model's chat template renders {self.num_rendered} of them as they were played"
+            + (" (Qwen3's forgets earlier empty reasoning)" if self.has_empty_reasoning else "")
+        )
+        if num := sum(not one.is_whole for one in self.conversations):
+            yield f"{num} are learned in part: a trainer must read `weight`, or leave them out"
+
+
+def export(
+    source: Path,
+    format: ExportFormat,
+    out: Path,
+    *,
+    only_right: bool = False,
+    model: Path | None = None,
+) -> Exported:
+    """Write the trajectories of a run's folder, or of one Parquet file in it.
+
+    Args:
+        source: of a folder, what its self-taught rounds selected, else the warm start's scripts.
+        only_right: leave out what is not right by EX and EM.
+        model: has the tokenizer that the run used; None: the recipe's.
+
+    Raises:
+        DataError: no run, no trajectories, or data and prompts that are not those of the run.
+        ModelError: the tokenizer is not there.
+    """
+    check_out(out)
+    folder, paths = sources(source)
+    config = _config(folder)
+    tokenizer = _tokenizer(config, folder, model)
+    dialect = DIALECTS[config.environment.dialect]
+    codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
+    frame = _first_prompt(codec, tokenizer)
+    result = Exported(
+        path=out / FILES[format],
+        has_empty_reasoning=frame.endswith("<think>\n\n</think>\n\n"),
+        shows_tools=all(f'"{tool["function"]["name"]}"' in frame for tool in dialect.tools),
+    )
+    dataset = load_run_data(config)
+    specs = {
+        (split, spec.turn.turn_id): spec
+        for split in dataset.splits
+        for spec in gold_specs(dataset, split)
+    }
+    kept: list[tuple[Path, StoredTrajectory, TurnSpec, Sequence[int] | None]] = []
+    for path in paths:
+        rows = read_trajectories(path)
+        masks = _loss_masks(path, config)
+        for row, spec in zip(rows, _played_specs(path, rows, specs, folder), strict=True):
+            why = why_left_out(row, only_right=only_right, end_of_turn=codec.end_of_turn)
+            weights = None if masks is None else message_weights(row, _take(masks, row, path))
+            if why:
+                result.left_out[why] += 1
+            else:
+                kept.append((path, row, spec, weights))
+    prompts = asyncio.run(_prompts(config, dataset, [spec for _, _, spec, _ in kept], tokenizer))
+    numbers: Counter[str] = Counter()
+    for (path, row, _, weights), prompt in zip(kept, prompts, strict=True):
+        if codec.prompt(prompt) != list(row.prompt_ids):
+            raise DataError(
+                f"{path}: {row.trajectory.turn_id}: its prompt is not the one that "
+                f"{config.data_folder} and the tokenizer give now; bring back the run's data and "
+                "model (--model DIR), or run again"
+            )
+        name = f"{row.trajectory.turn_id}/{row.policy}"
+        one = conversation(
+            row,
+            name=f"{name}/{numbers[name]}",
+            prompt=prompt,
+            tools=dialect.tools,
+            weights=weights,
+        )
+        numbers[name] += 1
+        why = (
+            why_not_for_llama_factory(one, has_empty_reasoning=result.has_empty_reasoning)
+            if format == "llama_factory"
+            else ""
+        )
+        if why:
+            result.left_out[why] += 1
+            continue
+        result.add(row, one)
+        result.num_other_tokens += _text_ids(row, codec) != _played_ids(row)
+        rendered = tokenizer.apply_chat_template(
+            list(one.messages), tools=list(one.tools) or None, tokenize=False
+        )
+        result.num_rendered += rendered.removesuffix("\n") == tokenizer.decode(_played_ids(row))
+    if not result.conversations:
+        reasons = "; ".join(f"{count}: {why}" for why, count in sorted(result.left_out.items()))
+        raise DataError(f"{source}: no trajectory to export ({reasons or 'the files are empty'})")
+    write_export(out, format, result.conversations, _system_message(frame))
+    return result
+
+
+def _config(folder: Path) -> RunConfig:
+    """The run's recipe, with the folder where it lies now."""
+    path = folder / "run.json"
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        config = RunConfig.model_validate(note["recipe"])
+    except ValidationError as error:
+        raise DataError(
+            f"{path}: {explain(error, RunConfig)}; export with the mtsql that made the run"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not what a run writes; it holds no recipe") from error
+    environment = config.environment
+    version = prompt_version(environment.prompt, environment.dialect)
+    # A run that is older than the note is judged by its tokens alone.
+    if note.get("prompt", version) != version:
+        raise DataError(
+            f"{path}: key 'prompt' is {note['prompt']}, and this mtsql's prompt "
+            f"{environment.prompt!r} of {environment.dialect!r} is {version}: export with the "
+            "mtsql that made the run, or run again"
+        )
+    return config.model_copy(update={"run_dir": folder})
+
+
+def _tokenizer(config: RunConfig, folder: Path, model: Path | None) -> Any:  # noqa: ANN401 - transformers' tokenizers share no useful type
+    from transformers import AutoTokenizer
+
+    own = folder / "warm_start" / "base" if config.model.path is None else config.model.path
+    chosen = model or own
+    try:
+        return AutoTokenizer.from_pretrained(str(chosen), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        key = "--model" if model else "the run's model"
+        raise ModelError(
+            f"{key} {chosen}: no tokenizer there ({str(error).splitlines()[0][:120]}); name the "
+            "folder of the run's model with --model DIR"
+        ) from error
+
+
+def _first_prompt(codec: Codec, tokenizer: Any) -> str:  # noqa: ANN401 - as above
+    """The run's chat template around a question, to see what it does to every prompt."""
+    return tokenizer.decode(codec.prompt([{"role": "user", "content": "q"}]))
+
+
+def _system_message(frame: str) -> str:
+    """What the chat template puts there by itself: the tools, or nothing."""
+    opening = "<|im_start|>system\n"
+    if not frame.startswith(opening):
+        return ""
+    return frame.removeprefix(opening).partition("<|im_end|>")[0]
+
+
+def _played_specs(
+    path: Path,
+    rows: Sequence[StoredTrajectory],
+    specs: Mapping[tuple[str, str], TurnSpec],
+    folder: Path,
+) -> Iterator[TurnSpec]:
+    """The turn of each row, with the history that it had."""
+    answers: dict[tuple[str, int], PastTurn] = {}
+    found: list[TurnSpec] = []
+    for row in rows:
+        turn_id = row.trajectory.turn_id
+        if (row.split, turn_id) not in specs:
+            raise DataError(
+                f"{path}: {turn_id} is not in split {row.split!r} of the run's data; bring back "
+                f"the data of {folder}"
+            )
+        spec = specs[row.split, turn_id]
+        found.append(spec)
+        if row.history_mode == "predicted":
+            answers[spec.dialogue_id, spec.turn_index] = remembered(spec, row.trajectory)
+    for row, spec in zip(rows, found, strict=True):
+        if row.history_mode == "gold":
+            yield spec
+            continue
+        before = [(spec.dialogue_id, index) for index in range(spec.turn_index)]
+        if any(one not in answers for one in before):
+            raise DataError(
+                f"{path}: {spec.turn.turn_id} remembers answers that the file does not hold; "
+                "export a file with whole dialogues"
+            )
+        yield replace(spec, history=tuple(answers[one] for one in before))
+
+
+LossMasks = dict[tuple[int, ...], deque[list[int]]]
+
+
+def _loss_masks(path: Path, config: RunConfig) -> LossMasks | None:
+    """What the warm start learns of its scripts, by their tokens; None: all that was said."""
+    if path.name != "scripted.parquet" or not (
+        config.warm_start and config.warm_start.corrections_per_turn
+    ):
+        return None
+    masks: LossMasks = defaultdict(deque)
+    for name in ("rows.parquet", "validation.parquet"):
+        file = path.with_name(name)
+        if file.is_file():
+            for row in pq.read_table(file).to_pylist():
+                masks[tuple(row["input_ids"])].append(row["loss_mask"])
+    return masks
+
+
+def _take(masks: LossMasks, row: StoredTrajectory, path: Path) -> list[int]:
+    found = masks.get((*row.prompt_ids, *row.response_ids))
+    if not found:
+        raise DataError(
+            f"{path}: {row.trajectory.turn_id} is not among the rows of "
+            f"{path.with_name('rows.parquet')}, which say what of a correction is learned "
+            "(warm_start.corrections_per_turn); bring that file back, or run again"
+        )
+    return found.popleft()
+
+
+async def _prompts(
+    config: RunConfig,
+    dataset: Dataset,
+    specs: Sequence[TurnSpec],
+    tokenizer: Any,  # noqa: ANN401 - as above
+) -> list[list[Message]]:
+    """The first messages of each turn; they may show values of the database."""
+    count_tokens = token_counter(tokenizer)
+    made: dict[tuple[str, tuple[PastTurn, ...]], list[Message]] = {}
+    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
+        for spec in specs:
+            key = spec.turn.turn_id, spec.history
+            if key not in made:
+                env = TurnEnv(
+                    spec,
+                    pool,
+                    config.environment,
+                    config.sql.limits(),
+                    count_tokens=count_tokens,
+                )
+                made[key] = await env.start()
+    return [made[spec.turn.turn_id, spec.history] for spec in specs]
+
+
+def _played_ids(row: StoredTrajectory) -> list[int]:
+    """Prompt and response, up to the last message's end."""
+    return [*row.prompt_ids, *row.response_ids[: row.step_ends[-1] + 1]]
+
+
+def _text_ids(row: StoredTrajectory, codec: Codec) -> list[int]:
+    """The same, had each message been written as text."""
+    ids = list(row.prompt_ids)
+    *steps, last = row.trajectory.steps
+    for step in steps:
+        ids += codec.written(step.message)
+        ids += codec.reply(step.observation or "", is_closed=True)
+    return [*ids, *codec.written(last.message)]
