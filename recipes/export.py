@@ -7,21 +7,20 @@ and recipe, and counts only if its tokens are those that were stored.
 import asyncio
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from actors.codec import Codec, codec_for, token_counter
-from actors.run_data import gold_specs, load_run_data
-from envs.play import remembered
+from actors.codec import Codec, codec_for
+from actors.run_data import load_run_data
+from actors.stored_prompts import played_specs, prompts_of, specs_by_turn
 from envs.prompts import prompt_version
-from envs.turn_env import Message, PastTurn, TurnEnv, TurnSpec
+from envs.turn_env import TurnSpec
 from mtsql.config import RunConfig, explain
-from mtsql.data.dataset import Dataset
 from mtsql.errors import DataError, ModelError
 from mtsql.export import (
     DATASET,
@@ -37,7 +36,6 @@ from mtsql.export import (
     write_export,
 )
 from mtsql.protocol import DIALECTS
-from mtsql.sql.pool import LocalPool
 from mtsql.store import StoredTrajectory, read_trajectories
 
 
@@ -92,9 +90,14 @@ class Exported:
         )
 
     def _for_messages(self) -> Iterator[str]:
+        num_other = len(self.conversations) - self.num_rendered
         yield (
             f"the model's chat template renders {self.num_rendered} of them as they were played"
-            + (" (Qwen3's forgets earlier empty reasoning)" if self.has_empty_reasoning else "")
+            + (
+                "; Qwen3's puts empty reasoning before the last message and before no other"
+                if num_other
+                else ""
+            )
         )
         if num := sum(not one.is_whole for one in self.conversations):
             yield f"{num} are learned in part: a trainer must read `weight`, or leave them out"
@@ -132,23 +135,19 @@ def export(
         shows_tools=all(f'"{tool["function"]["name"]}"' in frame for tool in dialect.tools),
     )
     dataset = load_run_data(config)
-    specs = {
-        (split, spec.turn.turn_id): spec
-        for split in dataset.splits
-        for spec in gold_specs(dataset, split)
-    }
+    specs = specs_by_turn(dataset)
     kept: list[tuple[Path, StoredTrajectory, TurnSpec, Sequence[int] | None]] = []
     for path in paths:
         rows = read_trajectories(path)
         masks = _loss_masks(path, config)
-        for row, spec in zip(rows, _played_specs(path, rows, specs, folder), strict=True):
+        for row, spec in zip(rows, played_specs(path, rows, specs), strict=True):
             why = why_left_out(row, only_right=only_right, end_of_turn=codec.end_of_turn)
             weights = None if masks is None else message_weights(row, _take(masks, row, path))
             if why:
                 result.left_out[why] += 1
             else:
                 kept.append((path, row, spec, weights))
-    prompts = asyncio.run(_prompts(config, dataset, [spec for _, _, spec, _ in kept], tokenizer))
+    prompts = asyncio.run(prompts_of(config, dataset, [spec for _, _, spec, _ in kept], tokenizer))
     numbers: Counter[str] = Counter()
     for (path, row, _, weights), prompt in zip(kept, prompts, strict=True):
         if codec.prompt(prompt) != list(row.prompt_ids):
@@ -239,39 +238,6 @@ def _system_message(frame: str) -> str:
     return frame.removeprefix(opening).partition("<|im_end|>")[0]
 
 
-def _played_specs(
-    path: Path,
-    rows: Sequence[StoredTrajectory],
-    specs: Mapping[tuple[str, str], TurnSpec],
-    folder: Path,
-) -> Iterator[TurnSpec]:
-    """The turn of each row, with the history that it had."""
-    answers: dict[tuple[str, int], PastTurn] = {}
-    found: list[TurnSpec] = []
-    for row in rows:
-        turn_id = row.trajectory.turn_id
-        if (row.split, turn_id) not in specs:
-            raise DataError(
-                f"{path}: {turn_id} is not in split {row.split!r} of the run's data; bring back "
-                f"the data of {folder}"
-            )
-        spec = specs[row.split, turn_id]
-        found.append(spec)
-        if row.history_mode == "predicted":
-            answers[spec.dialogue_id, spec.turn_index] = remembered(spec, row.trajectory)
-    for row, spec in zip(rows, found, strict=True):
-        if row.history_mode == "gold":
-            yield spec
-            continue
-        before = [(spec.dialogue_id, index) for index in range(spec.turn_index)]
-        if any(one not in answers for one in before):
-            raise DataError(
-                f"{path}: {spec.turn.turn_id} remembers answers that the file does not hold; "
-                "export a file with whole dialogues"
-            )
-        yield replace(spec, history=tuple(answers[one] for one in before))
-
-
 LossMasks = dict[tuple[int, ...], deque[list[int]]]
 
 
@@ -299,30 +265,6 @@ def _take(masks: LossMasks, row: StoredTrajectory, path: Path) -> list[int]:
             "(warm_start.corrections_per_turn); bring that file back, or run again"
         )
     return found.popleft()
-
-
-async def _prompts(
-    config: RunConfig,
-    dataset: Dataset,
-    specs: Sequence[TurnSpec],
-    tokenizer: Any,  # noqa: ANN401 - as above
-) -> list[list[Message]]:
-    """The first messages of each turn; they may show values of the database."""
-    count_tokens = token_counter(tokenizer)
-    made: dict[tuple[str, tuple[PastTurn, ...]], list[Message]] = {}
-    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
-        for spec in specs:
-            key = spec.turn.turn_id, spec.history
-            if key not in made:
-                env = TurnEnv(
-                    spec,
-                    pool,
-                    config.environment,
-                    config.sql.limits(),
-                    count_tokens=count_tokens,
-                )
-                made[key] = await env.start()
-    return [made[spec.turn.turn_id, spec.history] for spec in specs]
 
 
 def _played_ids(row: StoredTrajectory) -> list[int]:
