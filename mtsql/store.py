@@ -199,6 +199,19 @@ def read_trajectories(pattern: str | Path) -> list[StoredTrajectory]:
     return rows
 
 
+def read_turn_ids(path: Path) -> list[str]:
+    """The turn of each row of one file, read without the rest.
+
+    Raises:
+        DataError: it is not a trajectory file.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=["turn_id"])["turn_id"].to_pylist()
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise DataError(f"{path}: not a file of trajectories") from error
+
+
 def _missing(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> list[str]:
     """The columns that a file of its version should have and does not."""
     version = int(metadata.get(b"mtsql_version", b"1"))
