@@ -1,9 +1,11 @@
 """Chat messages to token ids and back, once: sampled ids are appended, never re-tokenised."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from envs.turn_env import Message
+from mtsql.errors import ModelError
 from mtsql.protocol import Dialect
 from mtsql.schema_budget import CountTokens
 
@@ -116,3 +118,21 @@ def codec_for(
 def token_counter(tokenizer: Any) -> CountTokens:  # noqa: ANN401 - as above
     """Measures prompt texts as the model's tokenizer does."""
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def load_tokenizer(model: str | Path) -> Any:  # noqa: ANN401 - as above
+    """The tokenizer of a model folder.
+
+    Raises:
+        ModelError: the folder holds none.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds that few users of this file need
+
+    try:
+        return AutoTokenizer.from_pretrained(str(model))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model.path {str(model)!r}: no Hugging Face model there "
+            f"({str(error).splitlines()[0][:120]}); give a folder with config.json, "
+            "tokenizer.json and weights"
+        ) from error

@@ -5,13 +5,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
-from actors.codec import codec_for, token_counter
+from actors.codec import codec_for, load_tokenizer, token_counter
 from actors.recorder import Played, stored_row
 from actors.rollout import Sample, play
 from actors.run_data import load_run_data
-from actors.sft import load_tokenizer
 from envs.play import remembered
 from envs.turn_env import PastTurn, TurnEnv, turn_specs
 from mtsql.abilities import ability_metrics
@@ -92,6 +92,37 @@ def scored_turn(row: Played, split: str) -> ScoredTurn:
     )
 
 
+async def play_dialogues(
+    dialogues: Sequence[Dialogue],
+    dataset: Dataset,
+    history: HistoryMode,
+    executor: SqlExecutor,
+    tokenizer: object,
+    sample: Sample,
+    config: RunConfig,
+    progress: Callable[[int, int], None],
+) -> list[list[Played]]:
+    """All turns of each dialogue, in the given order; `evaluation.max_concurrent` play together.
+
+    Args:
+        progress: told (dialogues done, dialogues in all).
+    """
+    slots = asyncio.Semaphore(config.evaluation.max_concurrent)
+    num_done = 0
+
+    async def one(dialogue: Dialogue) -> list[Played]:
+        nonlocal num_done
+        async with slots:
+            rows = await play_dialogue(
+                dialogue, dataset, history, executor, tokenizer, sample, config
+            )
+        num_done += 1
+        progress(num_done, len(dialogues))
+        return rows
+
+    return list(await asyncio.gather(*(one(dialogue) for dialogue in dialogues)))
+
+
 async def evaluate(
     model: Path,
     policy: str,
@@ -129,32 +160,23 @@ async def evaluate(
         ) as pool,
         engine(model, config, device) as sample,
     ):
-        slots = asyncio.Semaphore(config.evaluation.max_concurrent)
         work = [(name, dialogue) for name in names for dialogue in dataset.splits[name]]
-
-        async def play_all(history: HistoryMode) -> list[tuple[str, Played]]:
-            num_done = 0
-
-            async def one(name: str, dialogue: Dialogue) -> list[tuple[str, Played]]:
-                nonlocal num_done
-                async with slots:
-                    rows = await play_dialogue(
-                        dialogue, dataset, history, pool, tokenizer, sample, config
-                    )
-                num_done += 1
-                progress(history, num_done, len(work))
-                return [(name, row) for row in rows]
-
-            return [
-                pair
-                for pairs in await asyncio.gather(*(one(*item) for item in work))
-                for pair in pairs
-            ]
-
         for history in histories:
             started = time.monotonic()
             tokens_before = sample.num_tokens
-            done = await play_all(history)
+            played = await play_dialogues(
+                [dialogue for _, dialogue in work],
+                dataset,
+                history,
+                pool,
+                tokenizer,
+                sample,
+                config,
+                partial(progress, history),
+            )
+            done = [
+                (name, row) for (name, _), rows in zip(work, played, strict=True) for row in rows
+            ]
             # Before anything is written: no verdict rests on a database that changed.
             check_databases(config.data_folder)
             turns = [scored_turn(row, name) for name, row in done]

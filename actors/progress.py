@@ -42,17 +42,12 @@ def follow(
         shown = progress.add_task(title, total=None, rate="")
         tails = {
             folder / "progress.jsonl": lambda line: _show_count(progress, shown, title, line),
-            folder / "metrics" / "warm_start-verl.jsonl": lambda line: _show_sft(
-                progress, shown, config, line
-            ),
             folder / "metrics" / "rl.jsonl": lambda line: _show_rl(
                 progress, shown, config, console, line
             ),
         }
         if stage != "rl":
             del tails[folder / "metrics" / "rl.jsonl"]
-        if stage != "warm_start":
-            del tails[folder / "metrics" / "warm_start-verl.jsonl"]
         readers = [(Tail(path), show) for path, show in tails.items()]
         while True:
             is_over = process.poll() is not None
@@ -97,19 +92,6 @@ def _show_count(progress: Progress, shown: TaskID, title: str, line: dict[str, A
         completed=line["done"],
         total=line["total"],
         rate=_rate(progress, shown, line["unit"]),
-    )
-
-
-def _show_sft(progress: Progress, shown: TaskID, config: RunConfig, line: dict[str, Any]) -> None:
-    if "train/loss" not in line["data"]:
-        return
-    assert config.warm_start is not None
-    progress.update(
-        shown,
-        description=f"warm start: loss {line['data']['train/loss']:.3f}",
-        completed=line["step"],
-        total=config.warm_start.num_steps,
-        rate=_rate(progress, shown, "steps"),
     )
 
 

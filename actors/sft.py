@@ -1,270 +1,246 @@
-"""The warm start: scripted trajectories, a tiny model if asked for, and verl's SFT trainer."""
+"""Supervised fine-tuning through verl's trainer: of the warm start and of the self-taught rounds.
 
-import asyncio
+A training's folder, with `rows.parquet` and perhaps `validation.parquet` beside it:
+    checkpoints/models/step_N      Hugging Face folders
+    checkpoints/global_step_N      the newest optimizer state, from which a killed run resumes
+    checkpoints/logs/N.jsonl       verl's metrics of the attempt that began after step N
+"""
+
 import json
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from transformers import AutoTokenizer
 
-from actors import plugin, tiny_model
-from actors.codec import codec_for, token_counter
-from actors.recorder import Played, stored_row
-from actors.rollout import TokenSequence, encode
-from actors.run_data import gold_specs, load_run_data
-from envs.scripted import misleading_columns, scripted_trajectories
-from envs.turn_env import TurnEnv, TurnSpec
+from actors.processes import die_with_parent
+from actors.progress import POLL_S, Tail
+from actors.sft_rows import key_of
 from mtsql.config import RunConfig
-from mtsql.data.dataset import Dataset
-from mtsql.errors import DataError, ModelError
-from mtsql.protocol import DIALECTS, ActionName
-from mtsql.schema_budget import CountTokens, approximate_tokens
-from mtsql.sql.pool import LocalPool
-from mtsql.store import write_trajectories
-from mtsql.supervised_config import ScriptConfig, WarmStartConfig
-from mtsql.trajectory import Trajectory
+from mtsql.errors import ConfigError
+from mtsql.supervised_config import FineTuneConfig
+
+ONE_RANK = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0",
+}
+Progress = Callable[[str, int, int], None]
+"""Told (what, done, all)."""
 
 
-def load_tokenizer(model: str | Path) -> Any:  # noqa: ANN401 - transformers' tokenizers share no useful type
-    """The tokenizer of a model folder.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a training has exported at one of its steps."""
+
+    step: int
+    folder: Path
+    """A complete Hugging Face folder."""
+    val_loss: float | None = None
+    """Mean over the learned tokens of the validation rows; None without such rows."""
+    num_right: int | None = None
+    """Turns of validation dialogues with a right answer; None: not played."""
+    num_judged: int | None = None
+    """Turns played, without faults of the machinery."""
+
+    @property
+    def ex(self) -> float | None:
+        """None: not played, or nothing was judged."""
+        if self.num_right is None or not self.num_judged:
+            return None
+        return self.num_right / self.num_judged
+
+
+def settle(
+    fine_tune: FineTuneConfig, *, num_rows: int, longest_tokens: int, num_ranks: int
+) -> FineTuneConfig:
+    """The settings with every number that depends on the rows.
+
+    A batch holds no more rows than there are, its packs hold the longest row, and the warm-up takes
+    half of the steps at most.
 
     Raises:
-        ModelError: the folder holds none.
+        ConfigError: the ranks cannot share a batch evenly, or there are fewer rows than ranks.
     """
-    try:
-        return AutoTokenizer.from_pretrained(str(model))
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"model.path {str(model)!r}: no Hugging Face model there "
-            f"({str(error).splitlines()[0][:120]}); give a folder with config.json, "
-            "tokenizer.json and weights"
-        ) from error
-
-
-async def _scripts(
-    config: RunConfig,
-    warm_start: WarmStartConfig,
-    dataset: Dataset,
-    specs: list[TurnSpec],
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[Trajectory], list[Trajectory]]:
-    """Trajectories to learn from whole, and those of which only the corrections are learned."""
-    misleading = [spec for spec in specs if misleading_columns(spec)]
-    num_whole = len(specs) * warm_start.trajectories_per_turn
-    num_all = num_whole + len(misleading) * warm_start.corrections_per_turn
-
-    async def played(
-        specs: list[TurnSpec], scripts: ScriptConfig, per_turn: int, num_before: int
-    ) -> list[Trajectory]:
-        def tell(done: int, _: int) -> None:
-            done += num_before
-            if progress is not None and (done % 200 == 0 or done == num_all):
-                progress(done, num_all)
-
-        return await scripted_trajectories(
-            specs,
-            pool,
-            config.environment,
-            config.sql.limits(),
-            scripts,
-            seed=config.seed,
-            per_turn=per_turn,
-            progress=tell,
+    key = key_of(fine_tune)
+    if fine_tune.batch_size % num_ranks:
+        raise ConfigError(
+            f"{key}.batch_size is {fine_tune.batch_size}, but {num_ranks} ranks share it: "
+            f"make it a multiple, or set {key}.num_ranks"
         )
-
-    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
-        whole = await played(specs, warm_start.scripts, warm_start.trajectories_per_turn, 0)
-        always = {"wrong_case": 1.0, "execute": 1.0, "correct": 1.0}
-        scripts = warm_start.scripts.model_copy(update=always)
-        drills = await played(misleading, scripts, warm_start.corrections_per_turn, num_whole)
-    corrected = [one for one in drills if any(s.calls(ActionName.CORRECT) for s in one.steps)]
-    return whole, corrected
-
-
-def _loss_mask(trajectory: Trajectory, sequence: TokenSequence, *, is_drill: bool) -> list[int]:
-    """1 for each token to learn; of a drill, its corrections only."""
-    mask = list(sequence.response_mask)
-    if is_drill:
-        begin = 0
-        for step, end in zip(trajectory.steps, sequence.step_ends, strict=True):
-            if not step.calls(ActionName.CORRECT):
-                mask[begin : end + 1] = [0] * (end + 1 - begin)
-            begin = end + 1
-    return [0] * len(sequence.prompt_ids) + mask
-
-
-async def _prompts(
-    config: RunConfig,
-    dataset: Dataset,
-    specs: list[TurnSpec],
-    count_tokens: CountTokens = approximate_tokens,
-) -> dict[str, list[dict[str, str]]]:
-    """The first messages of every turn, by turn_id; they may show values of the database."""
-    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
-        return {
-            spec.turn.turn_id: await TurnEnv(
-                spec, pool, config.environment, config.sql.limits(), count_tokens=count_tokens
-            ).start()
-            for spec in specs
+    if num_rows < num_ranks:
+        raise ConfigError(
+            f"{key}.num_ranks is {num_ranks}, but there are {num_rows} trajectories to learn: "
+            f"set {key}.num_ranks=1"
+        )
+    batch_size = min(fine_tune.batch_size, num_rows // num_ranks * num_ranks)
+    num_steps = fine_tune.num_steps or math.ceil(fine_tune.num_epochs * num_rows / batch_size)
+    values = {name: getattr(fine_tune, name) for name in FineTuneConfig.model_fields}
+    return FineTuneConfig.model_validate(
+        values
+        | {
+            "num_steps": num_steps,
+            "batch_size": batch_size,
+            "num_ranks": num_ranks,
+            "warmup_steps": min(fine_tune.warmup_steps, num_steps // 2),
+            "micro_batch_tokens": max(fine_tune.micro_batch_tokens, longest_tokens),
         }
+    )
 
 
-def prepare_rows(
+def _longest(path: Path) -> int:
+    """Tokens of a file's longest row."""
+    ids = pq.read_table(path, columns=["input_ids"]).column("input_ids")
+    return int(pc.call_function("max", [pc.call_function("list_value_length", [ids])]).as_py())
+
+
+def train(
     config: RunConfig,
-    warm_start: WarmStartConfig,
-    folder: Path,
+    fine_tune: FineTuneConfig,
+    device: str,
+    base: Path,
+    rows: Path,
+    validation: Path | None,
+    out: Path,
     *,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Path, Path]:
-    """Write the SFT rows and, for a tiny model, its folder.
+    progress: Progress | None = None,
+) -> list[Checkpoint]:
+    """Run verl's SFT trainer on this machine's devices, from its newest checkpoint if there is one.
+
+    The ranks are processes of their own, so that their memory is free afterwards.
 
     Args:
-        progress: told (trajectories played, all) now and then.
+        base: Hugging Face folder to start from.
+        rows: Parquet of `input_ids` and `loss_mask`; `validation` likewise.
+        out: folder of the checkpoints, of this training only.
 
     Returns:
-        (Hugging Face folder to start from, Parquet of `input_ids` and `loss_mask`).
+        The exported checkpoints in order of step; the last only, unless they are to be compared.
+
+    Raises:
+        ConfigError: batch, rows and ranks do not fit each other.
     """
-    dataset = load_run_data(config)
-    specs = gold_specs(dataset, "train")
-    whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
-    scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]
-    by_turn = {spec.turn.turn_id: spec for spec in specs}
-    prompts = asyncio.run(_prompts(config, dataset, list(by_turn.values())))
-    dialect = DIALECTS[config.environment.dialect]
-    if config.model.tiny is not None:
-        base = folder / "base"
-        texts = [message["content"] for messages in prompts.values() for message in messages]
-        for trajectory, _ in scripted:
-            for step in trajectory.steps:
-                texts.append(step.message)
-                texts.append(step.observation or "")
-        tiny_model.create(
-            base, texts, config.model.tiny, seed=config.seed, fixed_texts=dialect.fixed_texts
-        )
-    else:
-        assert config.model.path is not None
-        base = Path(config.model.path)
-    tokenizer = load_tokenizer(base)
-    if config.environment.max_schema_tokens is not None:
-        # A tiny model's tokenizer is made of prompts, so only now they can be measured with it.
-        counter = token_counter(tokenizer)
-        prompts = asyncio.run(_prompts(config, dataset, list(by_turn.values()), counter))
-    codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
-    prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
-    rows: list[Played] = []
-    loss_masks: list[list[int]] = []
-    num_drills = num_long = 0
-    for number, (trajectory, is_drill) in enumerate(scripted):
-        sequence = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
-        if len(sequence.prompt_ids) + len(sequence.response_ids) > warm_start.max_tokens:
-            num_long += 1
-            continue
-        num_drills += is_drill
-        loss_masks.append(_loss_mask(trajectory, sequence, is_drill=is_drill))
-        spec = by_turn[trajectory.turn_id]
-        rows.append(
-            Played(
-                spec=spec,
-                trajectory=trajectory,
-                sequence=sequence,
-                reward=None,
-                group=str(number),
-                rl_step=0,
-            )
-        )
-    if not rows:
-        raise DataError(
-            f"{config.data_folder}: no scripted trajectory fits "
-            f"warm_start.max_tokens={warm_start.max_tokens}; raise it"
-        )
-    write_trajectories(
-        folder / "scripted.parquet",
-        [
-            stored_row(row, policy="scripted", split="train", history_mode="gold", rl_step=0)
-            for row in rows
-        ],
+    files = [rows, *([] if validation is None else [validation])]
+    settled = settle(
+        fine_tune,
+        num_rows=pq.read_metadata(rows).num_rows,
+        longest_tokens=max(_longest(path) for path in files),
+        num_ranks=fine_tune.num_ranks or config.machine.gpus_per_node,
     )
-    path = folder / "rows.parquet"
-    pq.write_table(
-        pa.table(
-            {
-                "input_ids": [
-                    [*row.sequence.prompt_ids, *row.sequence.response_ids] for row in rows
-                ],
-                "loss_mask": loss_masks,
-            }
-        ),
-        path,
-    )
-    lengths = [len(row.sequence.prompt_ids) + len(row.sequence.response_ids) for row in rows]
-    facts = {
-        "num_trajectories": len(rows),
-        "num_drills": num_drills,
-        "num_too_long": num_long,
-        "mean_tokens": sum(lengths) / len(lengths),
-        "mean_prompt_tokens": sum(len(row.sequence.prompt_ids) for row in rows) / len(rows),
-        "mean_steps": sum(len(row.trajectory.steps) for row in rows) / len(rows),
-        "vocab": len(tokenizer),
+    if not (out / "models" / f"step_{settled.num_steps}").exists():
+        _run_ranks(config, settled, device, base, rows, validation, out, progress)
+    losses = {row["step"]: row.get("val_loss") for row in metrics(out)}
+    found = [
+        Checkpoint(step=int(path.name.removeprefix("step_")), folder=path)
+        for path in (out / "models").glob("step_*")
+    ]
+    return [
+        replace(one, val_loss=losses.get(one.step)) for one in sorted(found, key=lambda x: x.step)
+    ]
+
+
+def _run_ranks(
+    config: RunConfig,
+    settled: FineTuneConfig,
+    device: str,
+    base: Path,
+    rows: Path,
+    validation: Path | None,
+    out: Path,
+    progress: Progress | None,
+) -> None:
+    num_ranks, num_steps = settled.num_ranks, settled.num_steps
+    assert num_ranks is not None
+    assert num_steps is not None
+    tracker = out / "latest_checkpointed_iteration.txt"
+    started = int(tracker.read_text("utf-8")) if tracker.exists() else 0
+    # verl empties the file that it logs to, so each attempt has its own.
+    log = out / "logs" / f"{started:08d}.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    job = {
+        "recipe": config.model_dump(mode="json"),
+        "fine_tune": settled.model_dump(mode="json"),
+        "device": device,
+        "base": str(base),
+        "rows": str(rows),
+        "validation": None if validation is None else str(validation),
+        "out": str(out),
     }
-    (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    return base, path
-
-
-def train(config: RunConfig, device: str, base: Path, rows: Path, out: Path) -> Path:
-    """Run verl's SFT trainer on this machine's devices and return the exported Hugging Face folder.
-
-    One rank runs in this process; more of them are processes of torchrun.
-    """
-    assert config.warm_start is not None
-    num_ranks = config.warm_start.num_ranks or config.machine.gpus_per_node
+    note = out / "job.json"
+    note.write_text(json.dumps(job), encoding="utf-8")
+    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(log.absolute())}
     if num_ranks == 1:
-        for name, value in {
-            "RANK": "0",
-            "LOCAL_RANK": "0",
-            "WORLD_SIZE": "1",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "0",
-        }.items():
-            os.environ.setdefault(name, value)
-        train_rank(config, device, base, rows, out)
+        environment |= ONE_RANK
     else:
-        job = {
-            "recipe": config.model_dump(mode="json"),
-            "device": device,
-            "paths": [str(base), str(rows), str(out)],
-        }
-        note = rows.with_name("sft_job.json")
-        note.write_text(json.dumps(job), encoding="utf-8")
-        ranks = f"--nproc-per-node={num_ranks}"
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", ranks]
         # The ranks share the threads that one process would have.
         threads = max(1, config.machine.learner_threads // num_ranks)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        subprocess.run([*torchrun, "-m", "actors.sft", str(note)], check=True, env=environment)
-    return out / f"global_step_{config.warm_start.num_steps}" / "huggingface"
+        environment["OMP_NUM_THREADS"] = str(threads)
+    words = [sys.executable, "-m", "actors.sft", str(note), str(num_ranks)]
+    tail = Tail(log)
+    with subprocess.Popen(words, env=environment) as process:
+        while process.poll() is None:
+            time.sleep(POLL_S)
+            for line in tail.lines():
+                if progress is not None and "train/loss" in line["data"]:
+                    loss = line["data"]["train/loss"]
+                    progress(f"loss {loss:.3f}", line["step"], num_steps)
+    if process.returncode != 0:
+        raise RuntimeError(f"the trainer ended with exit code {process.returncode}; see above")
 
 
-def train_rank(config: RunConfig, device: str, base: Path, rows: Path, out: Path) -> None:
-    """One rank of the SFT trainer; its place stands in RANK and WORLD_SIZE."""
-    from verl.trainer.sft_trainer import run_sft
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """One row for each optimizer step: step, loss, lr and, where it was measured, val_loss.
 
-    from actors.verl_config import sft_config
-
-    plugin.require()
-    assert config.warm_start is not None
-    run_sft(sft_config(config, config.warm_start, device=device, base=base, rows=rows, out=out))
+    What an attempt did beyond the checkpoint from which the next one went on counts once.
+    """
+    names = {"train/loss": "loss", "train/lr": "lr", "val/loss": "val_loss"}
+    rows: dict[int, dict[str, Any]] = {}
+    for log in sorted((out / "logs").glob("*.jsonl")):
+        started = int(log.stem)
+        rows = {step: row for step, row in rows.items() if step <= started}
+        for text in log.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not text.endswith("\n"):
+                continue  # the attempt was killed while it wrote
+            line = json.loads(text)
+            row = rows.setdefault(line["step"], {"step": line["step"]})
+            row |= {
+                ours: line["data"][name] for name, ours in names.items() if name in line["data"]
+            }
+    return [rows[step] for step in sorted(rows)]
 
 
 def main() -> None:
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    base, rows, out = map(Path, job["paths"])
-    train_rank(RunConfig.model_validate(job["recipe"]), job["device"], base, rows, out)
+    """`python -m actors.sft JOB NUM_RANKS`: one rank here, or all of them through torchrun."""
+    die_with_parent()
+    note, num_ranks = sys.argv[1], int(sys.argv[2])
+    if num_ranks > 1 and "RANK" not in os.environ:
+        from torch.distributed.run import main as torchrun
+
+        ranks = f"--nproc-per-node={num_ranks}"
+        torchrun(["--standalone", ranks, "-m", "actors.sft", note, str(num_ranks)])
+        return
+    from actors.sft_trainer import run_rank
+
+    job = json.loads(Path(note).read_text(encoding="utf-8"))
+    run_rank(
+        RunConfig.model_validate(job["recipe"]),
+        FineTuneConfig.model_validate(job["fine_tune"]),
+        device=job["device"],
+        base=Path(job["base"]),
+        rows=Path(job["rows"]),
+        validation=None if job["validation"] is None else Path(job["validation"]),
+        out=Path(job["out"]),
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows for verl's SFT trainer: token ids and a loss mask that were made together."""
+"""Datasets for verl's SFT trainer: rows of token ids, and the order in which they are learned."""
 
 from typing import Any
 
@@ -6,25 +6,54 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import Dataset
 
+Row = dict[str, torch.Tensor]
 
-class TokenDataset(Dataset[dict[str, torch.Tensor]]):
+
+class TokenDataset(Dataset[Row]):
     """A Parquet file of `input_ids` and `loss_mask` lists of equal length.
 
     verl's own dataset renders and tokenises messages; here the ids are the very ones that the
-    environment loop would have produced, so the mask is exact by construction.
+    environment loop has produced, so the mask is exact by construction.
     """
 
     def __init__(self, parquet_files: str, *_: Any, max_samples: int = -1, **__: Any) -> None:  # noqa: ANN401 - verl passes its own objects
         table = pq.read_table(parquet_files)
-        self._ids = table.column("input_ids").to_pylist()
-        self._masks = table.column("loss_mask").to_pylist()
         if max_samples > 0:
-            del self._ids[max_samples:], self._masks[max_samples:]
+            table = table.slice(0, max_samples)
+        # Kept as Arrow: as Python's integers they would take ten times the memory.
+        self._ids = table.column("input_ids")
+        self._masks = table.column("loss_mask")
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        ids = torch.tensor(self._ids[index], dtype=torch.long)
-        mask = torch.tensor(self._masks[index], dtype=torch.long)
+    def __getitem__(self, index: int) -> Row:
+        ids, mask = (
+            torch.from_numpy(column[index].values.to_numpy().astype("int64"))
+            for column in (self._ids, self._masks)
+        )
         return {"input_ids": ids, "position_ids": torch.arange(len(ids)), "loss_mask": mask}
+
+
+class DrawnDataset(Dataset[Row]):
+    """The rows in the order in which a whole run learns them: one seeded shuffle after another.
+
+    Every row comes once before any comes again. The order is known before the run, so that a
+    resumed run goes on with the very batch that was next.
+
+    Args:
+        num_draws: optimizer steps times rows in one.
+    """
+
+    def __init__(self, rows: Dataset[Row], num_rows: int, *, num_draws: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        num_shuffles = -(-num_draws // num_rows)
+        order = [torch.randperm(num_rows, generator=generator) for _ in range(num_shuffles)]
+        self.order: list[int] = torch.cat(order)[:num_draws].tolist()
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> Row:
+        return self._rows[self.order[index]]

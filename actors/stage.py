@@ -5,16 +5,15 @@ with exit code 2 and one line in `stages/STAGE.error`.
 """
 
 import asyncio
-import ctypes
 import errno
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.processes import die_with_parent
 from mtsql.config import RunConfig
 from mtsql.errors import MachineError, UserError
 from mtsql.round_files import model_folder, part_of, round_of
@@ -95,16 +94,17 @@ def _data(context: StageContext) -> None:
 
 
 def _warm_start(context: StageContext) -> None:
-    from actors import sft
+    from actors import scripted_rows
+    from actors.checkpoints import fine_tune
 
     config = context.config
     assert config.warm_start is not None
     folder = context.folder / "warm_start"
-    rows, base_note = folder / "rows.parquet", folder / "base.txt"
+    base_note = folder / "base.txt"
     if not base_note.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        base, rows = sft.prepare_rows(
+        base = scripted_rows.prepare_rows(
             config,
             config.warm_start,
             folder,
@@ -114,25 +114,14 @@ def _warm_start(context: StageContext) -> None:
         )
         # Written last: its presence says that everything before it is whole.
         base_note.write_text(str(base), encoding="utf-8")
-    exported = sft.train(
-        config, context.device, Path(base_note.read_text("utf-8")), rows, folder / "checkpoints"
-    )
-    _publish(exported, context.warm_start_model)
-    _write_warm_start_metrics(context)
-
-
-def _write_warm_start_metrics(context: StageContext) -> None:
-    lines = []
-    log = context.folder / "metrics" / "warm_start-verl.jsonl"
-    for text in log.read_text(encoding="utf-8").splitlines():
-        row = json.loads(text)
-        data = row["data"]
-        if "train/loss" in data:
-            lines.append(
-                {"step": row["step"], "loss": data["train/loss"], "lr": data.get("train/lr")}
-            )
-    (context.folder / "metrics" / "warm_start.jsonl").write_text(
-        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    fine_tune(
+        config,
+        config.warm_start,
+        context.device,
+        Path(base_note.read_text("utf-8")),
+        folder,
+        context.folder / "metrics" / "warm_start.jsonl",
+        progress=context.report,
     )
 
 
@@ -284,15 +273,9 @@ def explain_os_error(error: OSError) -> UserError | None:
     return None
 
 
-def _die_with_parent() -> None:
-    """End when the waiting command dies, however it dies; Ray and vLLM end with their driver."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
-
-
 def main() -> int:
-    _die_with_parent()
+    # Ray and vLLM end with their driver.
+    die_with_parent()
     stage, folder = sys.argv[1], Path(sys.argv[2])
     try:
         try:

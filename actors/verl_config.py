@@ -66,13 +66,15 @@ def sft_config(
     device: str,
     base: Path,
     rows: Path,
+    validation: Path | None,
     out: Path,
 ) -> DictConfig:
     """For verl's SFT trainer.
 
     Args:
+        fine_tune: settled, so that num_steps and num_ranks are there and a pack holds every row.
         base: Hugging Face folder to start from.
-        rows: Parquet of `input_ids` and `loss_mask`.
+        rows: Parquet of `input_ids` and `loss_mask`; `validation` likewise.
         out: folder of its checkpoints.
     """
     return _compose(
@@ -80,7 +82,12 @@ def sft_config(
         {
             **_model(base, device, "model"),
             **_precision(config, device, "engine"),
+            "engine.strategy": "fsdp2",
+            "model.lora_rank": fine_tune.lora_rank,
+            "model.lora_alpha": fine_tune.lora_alpha,
+            "model.target_modules": "all-linear",
             "data.train_files": str(rows),
+            "data.val_files": None if validation is None else str(validation),
             "data.custom_cls.path": "pkg://actors.sft_dataset",
             "data.custom_cls.name": "TokenDataset",
             "data.train_batch_size": fine_tune.batch_size,
@@ -96,21 +103,24 @@ def sft_config(
             "optim.clip_grad": 1.0,
             # A short run cannot wait for the usual 1,000 steps of memory.
             "optim.betas": [0.9, 0.98],
-            "checkpoint.save_contents": ["hf_model", "model", "optimizer", "extra"],
+            # Exports and what is kept of the states are our trainer's business.
+            "checkpoint.save_contents": ["model", "optimizer", "extra"],
             "checkpoint.load_contents": ["model", "optimizer", "extra"],
             "trainer.default_local_dir": str(out),
             "trainer.project_name": "mtsql",
             "trainer.experiment_name": config.name,
             "trainer.logger": ["file"],
             "trainer.total_training_steps": fine_tune.num_steps,
-            "trainer.total_epochs": 10_000,
-            "trainer.save_freq": max(1, fine_tune.save_every),
-            "trainer.test_freq": -1,
-            "trainer.max_ckpt_to_keep": 1,
+            # The rows are drawn for all steps beforehand: one pass is the whole run.
+            "trainer.total_epochs": 1,
+            "trainer.save_freq": fine_tune.save_every,
+            # verl would measure without rows too, and fail.
+            "trainer.test_freq": -1 if validation is None else fine_tune.save_every,
+            "trainer.max_ckpt_to_keep": None,
             "trainer.seed": config.seed,
             "trainer.device": "cuda" if device == "gpu" else "cpu",
             "trainer.nnodes": 1,
-            "trainer.n_gpus_per_node": fine_tune.num_ranks or config.machine.gpus_per_node,
+            "trainer.n_gpus_per_node": fine_tune.num_ranks,
         },
     )
 

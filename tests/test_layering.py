@@ -18,7 +18,7 @@ VERL_FILES = (
     "actors/agent_loop.py",
     "actors/platform_cpu.py",
     "actors/rl.py",
-    "actors/sft.py",
+    "actors/sft_trainer.py",
     "actors/trainer.py",
     "actors/vllm_cpu.py",
     "actors/vllm_cpu_adapter.py",
