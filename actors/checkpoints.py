@@ -15,9 +15,9 @@ from actors.run_data import load_run_data
 from actors.sft import Checkpoint
 from actors.sft_rows import ROWS, VALIDATION
 from mtsql.config import RunConfig
-from mtsql.run_files import write_whole
 from mtsql.sql.pool import LocalPool
 from mtsql.supervised_config import FineTuneConfig
+from mtsql.whole_files import write_whole
 
 NOTE = "checkpoints.json"
 Progress = Callable[[str, int, int, str], None]

@@ -82,7 +82,7 @@ def select_stage(context: "StageContext", number: int) -> None:
 def fine_tune_stage(context: "StageContext", number: int) -> None:
     """The round's policy, from all that was kept so far."""
     from actors.checkpoints import fine_tune
-    from actors.sft_rows import stored_rows, write_rows
+    from actors.sft_rows import ROWS, replayed_rows, stored_rows, write_rows
 
     taught, folder = _taught(context), round_folder(context.folder, number)
     note = folder / "facts.json"
@@ -92,6 +92,11 @@ def fine_tune_stage(context: "StageContext", number: int) -> None:
             for one in range(1, number + 1)
             for row in stored_rows(read_trajectories(round_folder(context.folder, one) / SELECTED))
         ]
+        if taught.replay:
+            scripts = context.folder / "warm_start" / ROWS
+            rows += replayed_rows(
+                scripts, round(taught.replay * len(rows)), seed=context.config.seed * 1000 + number
+            )
         facts = write_rows(rows, folder, taught.fine_tune, seed=context.config.seed)
         # Last: its presence says that the rows are whole.
         write_whole(note, json.dumps(asdict(facts), indent=1))

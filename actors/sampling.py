@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.codec import codec_for, token_counter
+from actors.codec import codec_for, load_tokenizer, token_counter
 from actors.recorder import Played, stored_row
 from actors.rollout import Sample, Sampled, play
-from actors.sft import load_tokenizer
 from envs.turn_env import TurnEnv, TurnSpec
 from mtsql.config import RunConfig
 from mtsql.data.dataset import Dataset, check_databases

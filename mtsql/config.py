@@ -319,6 +319,11 @@ class RunConfig(Section):
                 "rl.advantage 'grpo_steps' compares verdicts with verdicts: with reward.generation "
                 "set rl.advantage to grpo_togo or grpo"
             )
+        if self.selftaught is not None and self.selftaught.replay and self.warm_start is None:
+            raise ValueError(
+                "selftaught.replay repeats the warm start's scripts: keep warm_start, or set "
+                "selftaught.replay=0"
+            )
         environment = self.environment
         room = environment.max_prompt_tokens + environment.max_response_tokens
         if self.model.tiny is not None and room > self.model.tiny.max_position:

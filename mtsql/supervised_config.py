@@ -78,6 +78,8 @@ class SelectionConfig(Section):
     """Kept for an item that is easy, or that every sample solves: the shorter ones."""
     short_up_to: NonNegativeInt = 2
     """Interactions (calls that show a result or the memory) of a short trajectory, at most."""
+    short_from: NonNegativeInt = 1
+    """The same, at least: 0 prefers answers that were never looked at."""
     max_long: PositiveInt = 3
     """Kept for every other item: the longer ones, one from each cluster."""
     long_from: NonNegativeInt = 2
@@ -101,5 +103,8 @@ class SelfTaughtConfig(Section):
     """Items whose trajectories are written together; a killed run loses only those in flight."""
     init: Literal["last", "base"] = "last"
     """What each round fine-tunes: the last round's model, or the one that the rounds began with."""
+    replay: NonNegativeFloat = 0.0
+    """Scripted trajectories of the warm start that are learned beside each kept one, drawn anew in
+    every round: a small model forgets what its own trajectories do not show."""
     selection: SelectionConfig = SelectionConfig()
     fine_tune: FineTuneConfig = FineTuneConfig()
