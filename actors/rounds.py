@@ -95,7 +95,9 @@ def fine_tune_stage(context: "StageContext", number: int) -> None:
         if taught.replay:
             scripts = context.folder / "warm_start" / ROWS
             rows += replayed_rows(
-                scripts, round(taught.replay * len(rows)), seed=context.config.seed * 1000 + number
+                scripts,
+                round(taught.replay * len(rows)),
+                seed=f"{context.config.seed}/replay/{number}",
             )
         facts = write_rows(rows, folder, taught.fine_tune, seed=context.config.seed)
         # Last: its presence says that the rows are whole.

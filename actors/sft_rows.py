@@ -75,11 +75,11 @@ def stored_rows(trajectories: Iterable[StoredTrajectory]) -> list[SFTRow]:
     ]
 
 
-def replayed_rows(path: Path, num_rows: int, *, seed: int) -> list[SFTRow]:
+def replayed_rows(path: Path, num_rows: int, *, seed: str) -> list[SFTRow]:
     """Rows of another training, drawn by seed without repetition, in their order; at most all."""
     table = pq.read_table(path, schema=SCHEMA)
     num_drawn = min(num_rows, table.num_rows)
-    numbers = sorted(Random(f"{seed}/replay").sample(range(table.num_rows), num_drawn))
+    numbers = sorted(Random(seed).sample(range(table.num_rows), num_drawn))
     drawn = table.take(numbers)
     return [
         SFTRow(
