@@ -11,10 +11,12 @@ from actors.recorder import Played, stored_row
 from actors.rollout import TokenSequence, encode
 from actors.run_data import gold_specs, load_run_data
 from actors.sft_rows import SFTRow, sft_row, write_rows
-from envs.scripted import misleading_columns, scripted_trajectories
+from envs.mistakes import misleading_columns
+from envs.scripted import scripted_trajectories
 from envs.turn_env import TurnEnv, TurnSpec
 from mtsql.config import RunConfig
 from mtsql.data.dataset import Dataset
+from mtsql.mistakes import Scripted, script_facts
 from mtsql.protocol import DIALECTS, ActionName
 from mtsql.schema_budget import CountTokens, approximate_tokens
 from mtsql.sql.pool import LocalPool
@@ -29,7 +31,7 @@ async def _scripts(
     dataset: Dataset,
     specs: list[TurnSpec],
     progress: Callable[[int, int], None] | None,
-) -> tuple[list[Trajectory], list[Trajectory]]:
+) -> tuple[list[Scripted], list[Scripted]]:
     """Trajectories to learn from whole, and those of which only the corrections are learned."""
     misleading = [spec for spec in specs if misleading_columns(spec)]
     num_whole = len(specs) * warm_start.trajectories_per_turn
@@ -37,7 +39,7 @@ async def _scripts(
 
     async def played(
         specs: list[TurnSpec], scripts: ScriptConfig, per_turn: int, num_before: int
-    ) -> list[Trajectory]:
+    ) -> list[Scripted]:
         def tell(done: int, _: int) -> None:
             done += num_before
             if progress is not None and (done % 200 == 0 or done == num_all):
@@ -59,7 +61,9 @@ async def _scripts(
         always = {"wrong_case": 1.0, "execute": 1.0, "correct": 1.0}
         scripts = warm_start.scripts.model_copy(update=always)
         drills = await played(misleading, scripts, warm_start.corrections_per_turn, num_whole)
-    corrected = [one for one in drills if any(s.calls(ActionName.CORRECT) for s in one.steps)]
+    corrected = [
+        one for one in drills if any(s.calls(ActionName.CORRECT) for s in one.trajectory.steps)
+    ]
     return whole, corrected
 
 
@@ -119,8 +123,8 @@ def prepare_rows(
     if config.model.tiny is not None:
         base = folder / "base"
         texts = [message["content"] for messages in prompts.values() for message in messages]
-        for trajectory, _ in scripted:
-            for step in trajectory.steps:
+        for one, _ in scripted:
+            for step in one.trajectory.steps:
                 texts.append(step.message)
                 texts.append(step.observation or "")
         tiny_model.create(
@@ -138,15 +142,20 @@ def prepare_rows(
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
     played: list[Played] = []
     rows: list[SFTRow] = []
+    learned_whole: list[Scripted] = []
     num_drills = 0
-    for number, (trajectory, is_drill) in enumerate(scripted):
+    for number, (one, is_drill) in enumerate(scripted):
+        trajectory = one.trajectory
         sequence = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
         learned = _learned(trajectory, sequence, is_drill=is_drill)
         spec = by_turn[trajectory.turn_id]
         rows.append(sft_row(spec.dialogue_id, sequence.prompt_ids, sequence.response_ids, learned))
         if len(rows[-1].input_ids) > warm_start.max_tokens:
             continue
-        num_drills += is_drill
+        if is_drill:
+            num_drills += 1
+        else:
+            learned_whole.append(one)
         played.append(
             Played(
                 spec=spec,
@@ -175,6 +184,7 @@ def prepare_rows(
         "mean_prompt_tokens": sum(len(row.sequence.prompt_ids) for row in played) / len(played),
         "mean_steps": sum(len(row.trajectory.steps) for row in played) / len(played),
         "vocab": len(tokenizer),
+        **script_facts(learned_whole).model_dump(),
     }
     (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return base

@@ -9,27 +9,18 @@ import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any
 
+from envs.mistakes import Belief, Observation, looks_wrong
 from envs.mtsql_r1_replies import read_reply
 from envs.play import collect
 from envs.turn_env import Message, TurnEnv, TurnSpec
 from mtsql.config import DialectName, EnvironmentConfig
-from mtsql.perturb import (
-    ColumnKey,
-    condition_keys,
-    dropped_condition,
-    flip_case,
-    guessed_columns,
-    text_conditions,
-    wrong_column,
-)
+from mtsql.mistakes import Scripted
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall, Verdict, VerifyTarget
 from mtsql.sql.records import QueryLimits, SqlExecutor
 from mtsql.supervised_config import ScriptConfig
 from mtsql.trajectory import Trajectory
 
-Observation = dict[str, Any]
 Act = ToolCall | Answer
 Script = Generator[Act, Observation, None]
 
@@ -60,15 +51,7 @@ class ScriptedPolicy:
         self._rng = rng
         self._spec = spec
         self._dialect = DIALECTS[dialect]
-        self._gold = spec.turn.gold_sql
-        self._wrong: set[ColumnKey] = {
-            column for column in misleading_columns(spec) if self._draw(scripts.wrong_case)
-        }
-        self._forgetful: str | None = None
-        if self._draw(scripts.dropped_condition) and spec.history:
-            earlier = condition_keys(spec.history[-1].sql)
-            self._forgetful = dropped_condition(self._gold, rng, among=earlier)
-        self._is_column_wrong = False
+        self._belief = Belief(spec, scripts, rng)
         self._proposed = ""
         self._script = self._play()
         self._has_started = False
@@ -86,6 +69,16 @@ class ScriptedPolicy:
             self._has_started = True
             act = next(self._script)
         return self._dialect.render(self._message(act, is_last=is_last))
+
+    def record(self, trajectory: Trajectory) -> Scripted:
+        """What became of the mistakes in the trajectory that this policy has played."""
+        belief = self._belief
+        return Scripted(
+            trajectory=trajectory,
+            made=frozenset(belief.made),
+            noticed=frozenset(belief.noticed),
+            repaired=frozenset(belief.made - belief.standing),
+        )
 
     def _message(self, act: Act, *, is_last: bool) -> tuple[Act, ...]:
         """The message that begins with `act`, as the dialect takes it: one action, or several."""
@@ -111,17 +104,8 @@ class ScriptedPolicy:
     def _draw(self, share: float) -> bool:
         return self._rng.random() < share
 
-    def _sql(self) -> str:
-        """The query as the script believes it to be now."""
-        sql = self._forgetful or self._gold
-        return flip_case(sql, self._wrong, question=self._spec.turn.question)
-
     def _play(self) -> Script:
-        first = self._sql()
-        if self._draw(self._scripts.wrong_column):
-            mistaken = wrong_column(first, self._spec.schema, self._rng)
-            self._is_column_wrong, first = mistaken is not None, mistaken or first
-        yield ToolCall(name=ActionName.PROPOSE, sql=first)
+        yield ToolCall(name=ActionName.PROPOSE, sql=self._belief.say())
         if self._dialect.names_sql:
             # MTSQL-R1's order: the result first, then the dialogue.
             yield from self._look()
@@ -135,13 +119,12 @@ class ScriptedPolicy:
         if not (self._spec.history and self._draw(self._scripts.verify_memory)):
             return
         comparison = yield COMPARE
-        is_lost = self._forgetful is not None and _drops_condition(comparison)
+        is_lost = self._belief.see_memory(comparison)
         if self._dialect.names_sql:
             yield _verdict("memory", "fail" if is_lost else "pass")
         if is_lost:
-            self._forgetful = None
-            self._is_column_wrong = False
-            yield _correct(self._sql())
+            self._belief.mend_memory()
+            yield _correct(self._belief.say())
             if self._dialect.names_sql:
                 yield from self._look()
 
@@ -149,35 +132,16 @@ class ScriptedPolicy:
         is_due = self._draw(self._scripts.execute)
         while is_due:
             seen = yield EXECUTE
-            is_failing = _looks_wrong(seen)
+            self._belief.see_result(seen)
+            is_failing = looks_wrong(seen)
             # A chain has no verdict on a view.
             if self._draw(self._scripts.verify_execution) and not self._has_views:
                 yield _verdict("execution", "fail" if is_failing else "pass")
             is_due = is_failing and self._draw(self._scripts.correct)
-            if not is_due:
-                break
-            if "error" in seen and self._is_column_wrong:
-                self._is_column_wrong = False
-            elif "error" not in seen and self._wrong:
-                # The reply shows what the column stores, so the second guess is no guess.
-                self._wrong = set[ColumnKey]()
-            else:
-                break
-            yield _correct(self._sql())
-
-
-def misleading_columns(spec: TurnSpec) -> list[ColumnKey]:
-    """Columns whose text values the agent is likely to write in the wrong case.
-
-    No earlier SQL shows a value of theirs, and the question does not spell it as the database does.
-    """
-    known = {condition.column for past in spec.history for condition in text_conditions(past.sql)}
-    spelt = {
-        condition.column
-        for condition in text_conditions(spec.turn.gold_sql)
-        if condition.value in spec.turn.question
-    }
-    return guessed_columns(spec.turn.gold_sql, known=known | spelt)
+            if is_due:
+                is_due = self._belief.mend_result(seen)
+            if is_due:
+                yield _correct(self._belief.say())
 
 
 async def scripted_trajectories(
@@ -191,7 +155,7 @@ async def scripted_trajectories(
     per_turn: int,
     max_concurrent: int = 64,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Trajectory]:
+) -> list[Scripted]:
     """Play every turn `per_turn` times through the real environment.
 
     The choices of an attempt depend on (seed, turn_id, attempt) only, not on order or concurrency.
@@ -206,7 +170,7 @@ async def scripted_trajectories(
     slots = asyncio.Semaphore(max_concurrent)
     num_done = 0
 
-    async def play(spec: TurnSpec, attempt: int) -> Trajectory:
+    async def play(spec: TurnSpec, attempt: int) -> Scripted:
         nonlocal num_done
         async with slots:
             rng = Random(f"{seed}/{spec.turn.turn_id}/{attempt}")
@@ -215,7 +179,7 @@ async def scripted_trajectories(
         num_done += 1
         if progress is not None:
             progress(num_done, len(work))
-        return trajectory
+        return policy.record(trajectory)
 
     return list(await asyncio.gather(*(play(*item) for item in work)))
 
@@ -231,12 +195,3 @@ def _verdict(target: VerifyTarget, verdict: Verdict) -> ToolCall:
 def _read(observation: str) -> Observation:
     """What the script acts on, from JSON or from words."""
     return json.loads(observation) if observation.startswith("{") else read_reply(observation)
-
-
-def _looks_wrong(seen: Observation) -> bool:
-    """An error, or a result that is empty, all NULL or a single zero."""
-    return "error" in seen or "note" in seen
-
-
-def _drops_condition(comparison: Observation) -> bool:
-    return any(element.startswith("where ") for element in comparison.get("dropped", ()))

@@ -58,7 +58,7 @@ def other_case(value: str) -> str:
 
 def text_conditions(sql: str) -> tuple[TextCondition, ...]:
     """The equality conditions on text values, in the order of the SQL; () if it does not parse."""
-    tree = _parse(sql)
+    tree = parse_sql(sql)
     if tree is None:
         return ()
     found: list[TextCondition] = []
@@ -75,7 +75,7 @@ def text_conditions(sql: str) -> tuple[TextCondition, ...]:
             ):
                 found.append(
                     TextCondition(
-                        column=_column_key(column),
+                        column=column_key(column),
                         value=literal.name,
                         start=literal.meta["start"],
                         end=literal.meta["end"] + 1,
@@ -101,10 +101,10 @@ def flip_case(sql: str, columns: Collection[ColumnKey], *, question: str = "") -
     Args:
         question: where it spells a value in a case of its own, that is the one; else `other_case`.
     """
-    return _edit(
+    return edit_sql(
         sql,
         [
-            (condition.start, condition.end, _quote(_respelt(condition.value, question)))
+            (condition.start, condition.end, quote(_respelt(condition.value, question)))
             for condition in text_conditions(sql)
             if condition.column in columns
         ],
@@ -122,7 +122,7 @@ def wrong_column(sql: str, schema: Schema, rng: Random) -> str | None:
     Returns:
         None if the SQL names no column.
     """
-    tree = _parse(sql)
+    tree = parse_sql(sql)
     if tree is None:
         return None
     columns = [column for column in tree.find_all(exp.Column) if "start" in column.this.meta]
@@ -143,7 +143,7 @@ def wrong_column(sql: str, schema: Schema, rng: Random) -> str | None:
     while near.lower() in taken:
         near += "s"
     meta = column.this.meta
-    return _edit(sql, [(meta["start"], meta["end"] + 1, rng.choice(names) if names else near)])
+    return edit_sql(sql, [(meta["start"], meta["end"] + 1, rng.choice(names) if names else near)])
 
 
 def dropped_condition(sql: str, rng: Random, *, among: Collection[str] | None = None) -> str | None:
@@ -162,7 +162,7 @@ def dropped_condition(sql: str, rng: Random, *, among: Collection[str] | None = 
     ]
     if not options:
         return None
-    return _edit(sql, [(*rng.choice(options), "")])
+    return edit_sql(sql, [(*rng.choice(options), "")])
 
 
 def condition_keys(sql: str) -> frozenset[str]:
@@ -227,7 +227,7 @@ def _split_where(tokens: Sequence[Token], begin: int) -> list[tuple[int, int]]:
     return parts if all(begin <= last for begin, last in parts) else []
 
 
-def _column_key(column: exp.Column) -> ColumnKey:
+def column_key(column: exp.Column) -> ColumnKey:
     """Resolve aliases by the SELECT around the column."""
     select = column.find_ancestor(exp.Select)
     tables: dict[str, str] = {}
@@ -243,7 +243,7 @@ def _column_key(column: exp.Column) -> ColumnKey:
     return next(iter(tables.values())) if len(tables) == 1 else "", column.name.lower()
 
 
-def _parse(sql: str) -> exp.Expr | None:
+def parse_sql(sql: str) -> exp.Expr | None:
     try:
         return sqlglot.parse_one(sql, read="sqlite")
     except SqlglotError:
@@ -254,15 +254,15 @@ def _is_bare_name(name: str) -> bool:
     """It can stand in SQL without quotes and is read as a column."""
     if re.fullmatch(r"[A-Za-z_]\w*", name) is None:
         return False
-    tree = _parse(f"SELECT {name} FROM x WHERE {name} = 1 ORDER BY {name}")
+    tree = parse_sql(f"SELECT {name} FROM x WHERE {name} = 1 ORDER BY {name}")
     return tree is not None and len(list(tree.find_all(exp.Column))) == 3
 
 
-def _quote(value: str) -> str:
+def quote(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _edit(sql: str, edits: Sequence[tuple[int, int, str]]) -> str:
+def edit_sql(sql: str, edits: Sequence[tuple[int, int, str]]) -> str:
     """Replace `sql[start:end]` for each edit; the spans are in order and apart."""
     for start, end, text in reversed(edits):
         sql = sql[:start] + text + sql[end:]

@@ -16,6 +16,11 @@ class ScriptConfig(Section):
     as the database does is never mistaken."""
     wrong_column: NonNegativeFloat = Field(default=0.03, le=1)
     """First proposals that name a column which does not exist."""
+    missing_join: NonNegativeFloat = Field(default=0.0, le=1)
+    """First proposals that leave out a join while they name its columns."""
+    empty_result: NonNegativeFloat = Field(default=0.0, le=1)
+    """First proposals with a condition value that is stored nowhere: a slip of a value that was
+    said, a part of the stored one. Those of a forgotten condition have none."""
     dropped_condition: NonNegativeFloat = Field(default=0.05, le=1)
     """First proposals that forget a condition of the dialogue."""
     execute: NonNegativeFloat = Field(default=0.5, le=1)

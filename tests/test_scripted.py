@@ -217,7 +217,7 @@ def test_every_behaviour_has_its_share(shops):
                 per_turn=400,
             )
 
-    metrics = ability_metrics(asyncio.run(run()))
+    metrics = ability_metrics([one.trajectory for one in asyncio.run(run())])
     assert metrics["ending_answered"] == 400
     # right at first: half of the guesses, less 3 % wrong columns
     assert metrics["first_right"] == pytest.approx(0.5 * 0.97, abs=0.1)
@@ -253,7 +253,9 @@ def test_attempts_depend_on_seed_turn_and_number_only(dataset):
 
     many = asyncio.run(run(specs, 1, 64))
     one_by_one = asyncio.run(run(specs[::-1], 1, 1))
-    assert [one.turn_id for one in many] == [s.turn.turn_id for s in specs for _ in range(2)]
+    assert [one.trajectory.turn_id for one in many] == [
+        s.turn.turn_id for s in specs for _ in range(2)
+    ]
     assert sorted(many, key=repr) == sorted(one_by_one, key=repr)
     assert many != asyncio.run(run(specs, 2, 64))
 
@@ -280,7 +282,8 @@ def test_embedded_turns_are_played_honestly(dataset):
             )
 
     counts = Counter()
-    for trajectory in asyncio.run(run()):
+    for one in asyncio.run(run()):
+        trajectory = one.trajectory
         turn = specs[trajectory.turn_id].turn
         is_trap = "trap" in turn.tags
         is_executed = any(step.status for step in trajectory.steps)
@@ -427,7 +430,7 @@ def test_embedded_turns_are_played_in_every_dialect(dataset, dialect, prompt):
                 per_turn=2,
             )
 
-    trajectories = asyncio.run(run())
+    trajectories = [one.trajectory for one in asyncio.run(run())]
     assert {trajectory.ending for trajectory in trajectories} == {Ending.ANSWERED}
     for trajectory in trajectories:
         assert all(step.is_accepted and not step.num_ignored for step in trajectory.steps)
