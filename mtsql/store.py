@@ -9,7 +9,8 @@ One row is one trajectory; steps and judgements are nested, so DuckDB reads the 
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,17 +186,8 @@ def read_trajectories(pattern: str | Path) -> list[StoredTrajectory]:
         raise DataError(f"{pattern}: no such file; trajectories lie in RUN_DIR/trajectories")
     rows: list[StoredTrajectory] = []
     for path in paths:
-        try:
-            file = pq.ParquetFile(path)
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
-        with file:
-            schema = file.schema_arrow
-            missing = _missing(path, schema.names, schema.metadata or {})
-            found = [] if missing else file.read().to_pylist()
-        if missing:
-            raise DataError(f"{path}: no column {missing[0]!r}; not a file of trajectories")
-        rows += [_from_row(row) for row in found]
+        with _opened(path) as file:
+            rows += [_from_row(row) for row in file.read().to_pylist()]
     return rows
 
 
@@ -210,6 +202,35 @@ def read_turn_ids(path: Path) -> list[str]:
             return file.read(columns=["turn_id"])["turn_id"].to_pylist()
     except (pa.ArrowInvalid, KeyError) as error:
         raise DataError(f"{path}: not a file of trajectories") from error
+
+
+def read_rows(path: Path, numbers: Sequence[int]) -> list[StoredTrajectory]:
+    """Read some rows of one file, by number from 0, in the order of `numbers`.
+
+    Raises:
+        DataError: no such file or row, or not a trajectory file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of trajectories")
+    with _opened(str(path)) as file:
+        num_rows = file.metadata.num_rows
+        if any(not 0 <= number < num_rows for number in numbers):
+            raise DataError(f"{path}: {num_rows} rows; there is no row {max(numbers)}")
+        taken = file.read().take(pa.array(numbers, pa.int64()))
+        return [_from_row(row) for row in taken.to_pylist()]
+
+
+@contextmanager
+def _opened(path: str) -> Generator[pq.ParquetFile]:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
+    with file:
+        schema = file.schema_arrow
+        if missing := _missing(path, schema.names, schema.metadata or {}):
+            raise DataError(f"{path}: no column {missing[0]!r}; not a file of trajectories")
+        yield file
 
 
 def _missing(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> list[str]:
