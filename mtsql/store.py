@@ -197,11 +197,8 @@ def read_turn_ids(path: Path) -> list[str]:
     Raises:
         DataError: it is not a trajectory file.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.read(columns=["turn_id"])["turn_id"].to_pylist()
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise DataError(f"{path}: not a file of trajectories") from error
+    with _opened(str(path)) as file:
+        return file.read(columns=["turn_id"])["turn_id"].to_pylist()
 
 
 def read_rows(path: Path, numbers: Sequence[int]) -> list[StoredTrajectory]:

@@ -202,6 +202,18 @@ def bench_env(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def bench_selection(arguments: argparse.Namespace) -> int:
+    from recipes.bench.selection import run
+
+    run(
+        num_items=arguments.items,
+        num_samples=arguments.samples,
+        num_runs=arguments.runs,
+        as_json=arguments.json,
+    )
+    return 0
+
+
 def report(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -510,6 +522,7 @@ def _add_bench(commands: Commands) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     _add_bench_evaluator(parts)
+    _add_bench_selection(parts)
 
 
 def _add_bench_evaluator(parts: Commands) -> None:
@@ -538,6 +551,19 @@ def _add_bench_evaluator(parts: Commands) -> None:
     parser = _command(parts, "env", bench_env, "the environment: time of a step, memory of a crowd")
     parser.add_argument(
         "--dialogues", type=_positive, default=64, metavar="N", help="at a time; default: 64"
+    )
+    parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+
+def _add_bench_selection(parts: Commands) -> None:
+    text = "rejection by difficulty over simulated samples: time and memory"
+    parser = _command(parts, "selection", bench_selection, text)
+    parser.add_argument(
+        "--items", type=_positive, default=10_000, metavar="N", help="default: 10000"
+    )
+    parser.add_argument(
+        "--samples", type=_positive, default=20, metavar="N", help="of each item; default: 20"
     )
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

@@ -32,3 +32,14 @@ def test_the_environment_bench_gives_every_figure(capsys: pytest.CaptureFixture[
         assert figures[f"{load}_step_p99_ms"] > 0
     assert figures["ray_steps_per_s"] > 0
     assert figures["crowd_mb"] > 0
+
+
+def test_the_selection_bench_gives_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--items", "40", "--samples", "5", "--runs", "1"]
+    assert main(["bench", "selection", *sizes, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["num_samples"] == 200
+    assert 0 < figures["num_kept"] <= figures["num_valid"] < 200
+    assert 0 < figures["num_solved"] < 40
+    for name in ("wall_s", "cpu_s", "peak_mb"):
+        assert figures[name] > 0

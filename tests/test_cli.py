@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = str(ROOT / "recipes" / "demo_cpu.yaml")
 HELP = [
     [], ["doctor"], ["data"], ["data", "generate"], ["data", "prepare"], ["data", "stats"],
-    ["train"], ["eval"], ["play"], ["sql"], ["score"], ["bench"], ["bench", "evaluator"],
-    ["bench", "sql"], ["bench", "env"],
+    ["train"], ["selftaught"], ["eval"], ["play"], ["sql"], ["score"],
+    ["bench"], ["bench", "evaluator"], ["bench", "sql"], ["bench", "env"], ["bench", "selection"],
     ["report"], ["rescore"], ["export"],
 ]  # fmt: skip
 

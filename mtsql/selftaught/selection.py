@@ -2,7 +2,8 @@
 
     item                                   preferred among the valid           kept
     no valid sample                        -                                   none: unsolved
-    easy, or every scored sample is valid  at most `short_up_to` interactions  `max_short` shortest
+    easy, or every scored sample is valid  `short_from` to `short_up_to`       `max_short` shortest
+                                           interactions
     all others                             at least `long_from` interactions   one from each of
                                                                                `max_long` clusters
 
@@ -121,7 +122,11 @@ def _candidates(item: Item, config: SelectionConfig) -> _Candidates:
     is_always = len(valid) == sum(sample.is_scored for sample in item.samples)
     rule: Rule = "short" if item.hardness == "easy" or is_always else "long"
     if rule == "short":
-        preferred = [one for one in valid if one.num_interactions <= config.short_up_to]
+        preferred = [
+            one
+            for one in valid
+            if config.short_from <= one.num_interactions <= config.short_up_to
+        ]
     else:
         preferred = [one for one in valid if one.num_interactions >= config.long_from]
     preferred = preferred or valid

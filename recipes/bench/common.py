@@ -5,7 +5,6 @@ import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
-import ray
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +12,8 @@ from rich.table import Table
 @contextmanager
 def local_ray() -> Generator[None]:
     """A Ray that starts and ends with the block and says nothing."""
+    import ray  # late: not every benchmark needs it
+
     ray.init(
         address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )
