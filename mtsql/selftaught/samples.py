@@ -133,6 +133,7 @@ def read_items(
         raise DataError(f"{folder}: no *.parquet there; sample a round first")
     found_in: dict[str, str] = {}
     with duckdb.connect(config=_SETTINGS) as connection:
+        connection.execute("SET enable_progress_bar = false")  # it would draw on stdout
         for number, path in enumerate(paths, start=1):
             for item in _items_of(path, connection):
                 other = found_in.setdefault(item.turn_id, path.name)
