@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveInt
 
 from mtsql.abilities import ability_metrics
 from mtsql.trajectory import Trajectory
@@ -43,7 +43,7 @@ class Scripted:
 class MistakeCounts(BaseModel, frozen=True, use_attribute_docstrings=True):
     """What becomes of one kind, in numbers of trajectories."""
 
-    made: int
+    made: PositiveInt
     share: float
     """Of all trajectories."""
     noticed: int

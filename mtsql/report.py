@@ -1,6 +1,7 @@
 """A run's report: one HTML page that opens offline, made from the files in the run's folder.
 
     RUN/summary.json              the headline figures
+    RUN/warm_start/facts.json     what the scripted trajectories hold
     RUN/metrics/warm_start.jsonl  one object for each supervised step
     RUN/metrics/rl.jsonl          one object for each RL step
     RUN/evaluation/P-H.json       scores of policy P under history H
@@ -33,6 +34,7 @@ from mtsql.run_files import (
     number_at,
     read_evaluations,
     read_rows,
+    read_script_facts,
     read_summary,
     series_of,
 )
@@ -215,15 +217,44 @@ def _rl_section(run_folder: Path) -> str:
 
 def _warm_start_section(run_folder: Path) -> str:
     rows = read_rows(run_folder / "metrics" / "warm_start.jsonl")
+    scripts = _script_parts(run_folder)
     if not rows:
-        return missing("Warm start", "metrics/warm_start.jsonl")
+        return "\n".join([missing("Warm start", "metrics/warm_start.jsonl"), *scripts])
     xs = [round(number_at(row, "step") or 0) for row in rows]
     losses = {"train": series_of(rows, "loss"), "validation": series_of(rows, "val_loss")}
     kept = {label: ys for label, ys in losses.items() if any(y is not None for y in ys)}
     charts = [line_chart("Loss", xs, kept)] if kept else []
     last = number_at(rows[-1], "loss")
     note = f"{len(rows)} steps; last loss {'-' if last is None else f'{last:.3f}'}."
-    return section("Warm start", f'<p class="note">{note}</p>', charts_row(charts))
+    return section("Warm start", f'<p class="note">{note}</p>', charts_row(charts), *scripts)
+
+
+def _script_parts(run_folder: Path) -> list[str]:
+    """The kinds of mistakes in scripted trajectories, and what these do; [] if nothing is known."""
+    facts = read_script_facts(run_folder)
+    if not facts.mistakes:
+        return []
+    rows = [
+        (
+            kind.replace("_", " "),
+            str(counts.made),
+            percent(counts.share),
+            *(
+                percent(number / counts.made)
+                for number in (counts.noticed, counts.repaired, counts.right)
+            ),
+        )
+        for kind, counts in facts.mistakes.items()
+    ]
+    note = "; ".join(
+        f"{name.replace('_', ' ')} {percent(share)}" for name, share in facts.shares.items()
+    )
+    return [
+        '<p class="note">Mistakes made on purpose in scripted trajectories, percent; noticed, '
+        "repaired and right are shares of those with the mistake.</p>",
+        table(("mistake", "trajectories", "share", "noticed", "repaired", "right"), rows),
+        f'<p class="note">Scripted trajectories, percent: {escape(note)}.</p>',
+    ]
 
 
 def _evaluation_section(run_folder: Path) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from mtsql.errors import DataError
 from mtsql.evaluation.scores import Scores
+from mtsql.mistakes import ScriptFacts
 from mtsql.round_files import policy_order
 from mtsql.selftaught.progress import RoundProgress
 
@@ -102,6 +103,18 @@ def read_summary(run_folder: Path) -> Summary | None:
     return _read(path, Summary) if path.is_file() else None
 
 
+def read_script_facts(run_folder: Path) -> ScriptFacts:
+    """What the warm start's scripted trajectories hold; empty where that was not written.
+
+    Raises:
+        DataError: the file is not what a run writes.
+    """
+    path = run_folder / "warm_start" / "facts.json"
+    if not path.is_file():
+        return ScriptFacts()
+    return _read(path, ScriptFacts, fix="prepare the warm start again")
+
+
 def series_of(rows: Sequence[Row], key: str) -> list[float | None]:
     return [number_at(row, key) for row in rows]
 
@@ -135,12 +148,12 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _read(path: Path, model: type[Model]) -> Model:
+def _read(path: Path, model: type[Model], *, fix: str = "evaluate the run again") -> Model:
     try:
         return model.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise DataError(
-            f"{path}: {f'key {key!r}: ' if key else ''}{first['msg']}; evaluate the run again"
+            f"{path}: {f'key {key!r}: ' if key else ''}{first['msg']}; {fix}"
         ) from error

@@ -167,7 +167,8 @@ def _wrong_texts(value: str, said: str, rng: Random, *, is_looked_up: bool) -> l
     texts: list[str] = []
     words = value.split()
     if is_looked_up:
-        parts = [" ".join(words[1:]), " ".join(words[:-1]), value.removesuffix("s")]
+        singular = re.sub(r"(?<=[^\W\d_aiosu])s$", "", value)
+        parts = [" ".join(words[1:]), " ".join(words[:-1]), singular]
         texts += [part for part in parts if len(part) >= 3 and part[0].isalnum()]
     if _is_said(f"{value}s", said) and not _is_said(value, said):
         texts.append(f"{value}s")

@@ -184,6 +184,28 @@ def test_the_page_shows_the_figures(run_folder: Path) -> None:
     assert page.index("SELECT 3") < page.index("SELECT 5") < page.index("SELECT 1")
 
 
+def test_the_mistakes_of_the_scripts_are_shown(run_folder: Path) -> None:
+    assert "Mistakes made on purpose" not in write_report(run_folder).read_text()
+    (run_folder / "warm_start").mkdir()
+    path = run_folder / "warm_start" / "facts.json"
+    counts = {"made": 4, "share": 0.125, "noticed": 3, "repaired": 2, "right": 1}
+    facts = {"num_trajectories": 32, "mistakes": {"missing_join": counts, HOSTILE: counts}}
+    path.write_text(json.dumps({**facts, "shares": {"first_right": 0.5, "executed": 0.25}}))
+    page = write_report(run_folder).read_text()
+    check_page(page)
+    # share of all 32; noticed 3/4, repaired 2/4, right 1/4
+    cells = ("missing join", "4", "12.5", "75.0", "50.0", "25.0")
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+    assert "first right 50.0; executed 25.0" in page
+    # Facts without the key are those of a warm start that counted none.
+    path.write_text('{"num_trajectories": 32}')
+    assert "Mistakes made on purpose" not in write_report(run_folder).read_text()
+    path.write_text('{"mistakes": {"missing_join": {"made": "x"}}}')
+    key = r"facts\.json: key 'mistakes\.missing_join\.made': .*; prepare the warm start again"
+    with pytest.raises(DataError, match=key):
+        write_report(run_folder)
+
+
 def test_the_same_folder_gives_the_same_bytes(run_folder: Path) -> None:
     first = write_report(run_folder).read_bytes()
     assert write_report(run_folder).read_bytes() == first

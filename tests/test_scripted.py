@@ -2,57 +2,39 @@
 
 import asyncio
 import json
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from dataclasses import replace
-from random import Random
 
 import pytest
+from scripted_shops import (
+    CHEAP_ROME,
+    ENVIRONMENT,
+    LIMITS,
+    NEVER,
+    ROME,
+    asking,
+    names,
+    play,
+    spec_of,
+    write_shops,
+)
 
-from envs.play import collect
-from envs.scripted import ScriptedPolicy, scripted_trajectories
-from envs.turn_env import PastTurn, TurnEnv, TurnSpec, turn_specs
+from envs.scripted import scripted_trajectories
+from envs.turn_env import turn_specs
 from mtsql.abilities import ability_metrics
 from mtsql.config import EnvironmentConfig, RewardConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
-from mtsql.data.records import Turn
 from mtsql.perturb import flip_case, guessed_columns
-from mtsql.protocol import ActionName, Answer
 from mtsql.rewards import score
-from mtsql.schema import Column, Schema, Table
 from mtsql.sql.pool import LocalPool
-from mtsql.sql.records import QueryLimits
 from mtsql.supervised_config import ScriptConfig
 from mtsql.trajectory import Ending
-
-COLUMNS = ("id", "name", "city", "price")
-SCHEMA = Schema(
-    db_id="shops",
-    tables=(
-        Table(name="shop", columns=tuple(Column(name=name, type="text") for name in COLUMNS)),
-        Table(name="owner", columns=(Column(name="age", type="number"),)),
-    ),
-)
-ENVIRONMENT = EnvironmentConfig(prompt="compact")
-LIMITS = QueryLimits()
-NEVER = dict.fromkeys(ScriptConfig.model_fields, 0.0)
-ROME = "SELECT name FROM shop WHERE city = 'ROME'"
-CHEAP_ROME = "SELECT name FROM shop WHERE city = 'ROME' AND price < 5"
 
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory):
-    path = tmp_path_factory.mktemp("shops") / "shops.sqlite"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE shop (id, name, city, price)")
-        connection.execute("CREATE TABLE owner (age)")
-        connection.executemany(
-            "INSERT INTO shop VALUES (?, ?, ?, ?)",
-            [(1, "Apex", "ROME", 3), (2, "Nova", "ROME", 9), (3, "Luna", "OSLO", 4)],
-        )
-    return path
+    return write_shops(tmp_path_factory.mktemp("shops") / "shops.sqlite")
 
 
 @pytest.fixture(scope="module")
@@ -60,45 +42,6 @@ def dataset(tmp_path_factory):
     out = tmp_path_factory.mktemp("embedded") / "data"
     generate(out, seed=1, num_train=80, num_valid=1, num_test=1, num_test_ood=1)
     return load_dataset(out)
-
-
-def spec_of(gold_sql, *, past=None):
-    return TurnSpec(
-        dialogue_id="d",
-        turn_index=0 if past is None else 1,
-        turn=Turn(turn_id="d/0", question="Which?", gold_sql=gold_sql, hardness="easy"),
-        db_id="shops",
-        schema=SCHEMA,
-        history=() if past is None else (PastTurn(question="Before?", sql=past),),
-    )
-
-
-def asking(spec, question):
-    return replace(spec, turn=spec.turn.model_copy(update={"question": question}))
-
-
-def play(shops, spec, *, seed=1, config=ENVIRONMENT, **shares):
-    async def run():
-        async with LocalPool({"shops": shops}, num_workers=1) as pool:
-            scripts = ScriptConfig(**NEVER | shares)
-            policy = ScriptedPolicy(spec, scripts, Random(seed), config.dialect)
-            return await collect(TurnEnv(spec, pool, config, LIMITS), policy)
-
-    return asyncio.run(run())
-
-
-def names(trajectory):
-    """`propose execute answer`, with the verdict behind a verify."""
-    words = []
-    for step in trajectory.steps:
-        if isinstance(step.action, Answer):
-            words.append("answer")
-            continue
-        word = str(step.action.name)
-        if step.action.name is ActionName.VERIFY:
-            word += f":{step.action.verdict or step.action.target}"
-        words.append(word)
-    return " ".join(words)
 
 
 def test_without_mistakes_gold_is_answered(shops):

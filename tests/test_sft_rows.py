@@ -15,6 +15,7 @@ from actors.sft_dataset import TokenDataset
 from mtsql.config import RunConfig
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError, ModelError
+from mtsql.mistakes import ScriptFacts
 from mtsql.protocol import DIALECTS, ActionName, ToolCall
 from mtsql.store import StoredTrajectory, read_trajectories
 from mtsql.supervised_config import WarmStartConfig
@@ -154,6 +155,13 @@ def test_the_facts_are_counted(prepared: Path) -> None:
     assert facts["num_too_long"] == 0
     lengths = [len(row["input_ids"]) for row in rows]
     assert facts["mean_tokens"] == pytest.approx(sum(lengths) / len(lengths))
+    kinds = ScriptFacts.model_validate(facts).mistakes
+    assert kinds["wrong_case"].made > 0
+    # A trajectory may hold several kinds.
+    assert sum(one.made for one in kinds.values()) >= len(rows)
+    assert sum(one.share for one in kinds.values()) >= 1
+    corrected = sum(len(one.trajectory.proposals) > 1 for one in stored(prepared))
+    assert facts["shares"]["corrected"] == pytest.approx(corrected / len(rows))
     assert {one.policy for one in stored(prepared)} == {"scripted"}
     assert {one.reward for one in stored(prepared)} == {None}
 

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mtsql.errors import DataError
-from mtsql.run_files import write_whole
 from mtsql.supervised_config import SelectionConfig
+from mtsql.whole_files import write_whole
 
 Rule = Literal["short", "long"]
 

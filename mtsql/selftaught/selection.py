@@ -123,9 +123,7 @@ def _candidates(item: Item, config: SelectionConfig) -> _Candidates:
     rule: Rule = "short" if item.hardness == "easy" or is_always else "long"
     if rule == "short":
         preferred = [
-            one
-            for one in valid
-            if config.short_from <= one.num_interactions <= config.short_up_to
+            one for one in valid if config.short_from <= one.num_interactions <= config.short_up_to
         ]
     else:
         preferred = [one for one in valid if one.num_interactions >= config.long_from]
