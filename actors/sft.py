@@ -188,8 +188,10 @@ def _run_ranks(
     words = [sys.executable, "-m", "actors.sft", str(note), str(num_ranks)]
     tail = Tail(log)
     with subprocess.Popen(words, env=environment) as process:
-        while process.poll() is None:
+        is_over = False
+        while not is_over:
             time.sleep(POLL_S)
+            is_over = process.poll() is not None
             for line in tail.lines():
                 if progress is not None and "train/loss" in line["data"]:
                     loss = line["data"]["train/loss"]

@@ -1,6 +1,8 @@
-"""The warm start's rows: ids and loss mask of scripted trajectories, on a dataset made here."""
+"""Rows to learn from: ids and loss mask of scripted and of sampled trajectories."""
 
+import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,24 @@ pytest.importorskip("torch", reason="the core install holds no tokenizers")
 
 import pyarrow.parquet as pq
 
-from actors.sft import load_tokenizer, prepare_rows
-from actors.sft_dataset import TokenDataset
+from actors.checkpoints import best
+from actors.codec import codec_for, load_tokenizer
+from actors.recorder import Played, stored_row
+from actors.rollout import Sampled, play
+from actors.run_data import gold_specs, load_run_data
+from actors.scripted_rows import prepare_rows
+from actors.sft import Checkpoint, settle
+from actors.sft_dataset import DrawnDataset, TokenDataset
+from actors.sft_rows import stored_rows, validation_dialogues, write_rows
+from envs.turn_env import TurnEnv
 from mtsql.config import RunConfig
 from mtsql.data.embedded import generate
-from mtsql.errors import DataError, ModelError
+from mtsql.errors import ConfigError, DataError, ModelError
 from mtsql.mistakes import ScriptFacts
-from mtsql.protocol import DIALECTS, ActionName, ToolCall
-from mtsql.store import StoredTrajectory, read_trajectories
-from mtsql.supervised_config import WarmStartConfig
+from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
+from mtsql.sql.pool import LocalPool
+from mtsql.store import StoredTrajectory, read_trajectories, write_trajectories
+from mtsql.supervised_config import FineTuneConfig, WarmStartConfig
 
 NUM_DIALOGUES = 6
 
@@ -58,8 +69,7 @@ def recipe(data: Path, **model: Any) -> RunConfig:
 @pytest.fixture(scope="module")
 def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("warm_start")
-    base, rows = prepare_rows(recipe(data), WarmStartConfig(), folder)
-    assert (base, rows) == (folder / "base", folder / "rows.parquet")
+    assert prepare_rows(recipe(data), WarmStartConfig(), folder) == folder / "base"
     return folder
 
 
@@ -96,10 +106,9 @@ def test_the_loss_is_on_what_the_policy_says_and_on_nothing_else(prepared: Path)
 
 def test_of_a_drill_only_the_corrections_are_learned(data: Path, tmp_path: Path) -> None:
     warm_start = WarmStartConfig(trajectories_per_turn=1, corrections_per_turn=2)
-    base, path = prepare_rows(recipe(data), warm_start, tmp_path)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(prepare_rows(recipe(data), warm_start, tmp_path))
     facts = json.loads((tmp_path / "facts.json").read_text("utf-8"))
-    rows = pq.read_table(path).to_pylist()
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     drills = list(zip(rows, stored(tmp_path), strict=True))[-facts["num_drills"] :]
     num_turns = len({one.trajectory.turn_id for one in stored(tmp_path)})
     assert len(rows) - len(drills) == num_turns
@@ -125,13 +134,12 @@ def test_every_dialect_has_its_rows(data: Path, tmp_path: Path, dialect: str) ->
     )
     config = config.model_copy(update={"environment": environment})
     warm_start = WarmStartConfig(trajectories_per_turn=1, corrections_per_turn=1, max_tokens=4000)
-    base, path = prepare_rows(config, warm_start, tmp_path)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(prepare_rows(config, warm_start, tmp_path))
     facts = json.loads((tmp_path / "facts.json").read_text("utf-8"))
     assert facts["num_too_long"] == 0
     # One message leaves nothing to correct.
     assert (facts["num_drills"] > 2) is (dialect != "short_horizon")
-    rows = pq.read_table(path).to_pylist()
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     num_whole = len(rows) - facts["num_drills"]
     for row, kept in zip(rows[:num_whole], stored(tmp_path), strict=False):
         learned = [
@@ -171,15 +179,16 @@ def test_rows_that_are_too_long_are_left_out_and_counted(
 ) -> None:
     lengths = [one.num_tokens for one in stored(prepared)]
     limit = sorted(lengths)[len(lengths) // 2]
-    _, path = prepare_rows(recipe(data), WarmStartConfig(max_tokens=limit), tmp_path)
-    kept = [len(row["input_ids"]) for row in pq.read_table(path).to_pylist()]
+    prepare_rows(recipe(data), WarmStartConfig(max_tokens=limit), tmp_path)
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    kept = [len(row["input_ids"]) for row in rows]
     assert kept == [length for length in lengths if length <= limit]
     facts = json.loads((tmp_path / "facts.json").read_text("utf-8"))
     assert facts["num_too_long"] == len(lengths) - len(kept) > 0
 
 
 def test_no_row_at_all_names_the_key(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"fits warm_start\.max_tokens=5; raise it") as caught:
+    with pytest.raises(DataError, match=r"fits warm_start\.max_tokens=5 .*; raise it") as caught:
         prepare_rows(recipe(data), WarmStartConfig(max_tokens=5), tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -210,3 +219,175 @@ def test_a_folder_that_is_no_model_is_named(data: Path, tmp_path: Path) -> None:
             prepare_rows(recipe(data, path=str(path)), WarmStartConfig(), tmp_path / "out")
         assert str(caught.value).startswith(f"model.path {str(path)!r}: ")
         assert "\n" not in str(caught.value)
+
+
+RENDER = DIALECTS["actions"].render
+MESSAGES = (
+    RENDER([ToolCall(name=ActionName.PROPOSE, sql="SELECT price FROM nowhere")]),
+    RENDER([ToolCall(name=ActionName.EXECUTE)]),
+    # No call at all: unreadable, and sampled all the same.
+    "let me think",
+    RENDER([Answer()]),
+)
+
+
+class Scripted:
+    """A policy whose tokens are not what its text is tokenised to: one for each character."""
+
+    def __init__(self, tokenizer: Any, messages: Sequence[str], *, cut: int | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._left = list(messages)
+        self._cut = cut
+        """The message of this number is cut short: it has no end."""
+        self.sampled: list[tuple[int, ...]] = []
+
+    async def __call__(self, prompt_ids: Sequence[int], *, max_tokens: int) -> Sampled:
+        number = len(self.sampled)
+        ids = [
+            one
+            for character in self._left.pop(0)
+            for one in self._tokenizer(character, add_special_tokens=False)["input_ids"]
+        ]
+        if number != self._cut:
+            ids.append(self._tokenizer.eos_token_id)
+        self.sampled.append(tuple(ids))
+        return Sampled(token_ids=tuple(ids), logprobs=())
+
+
+@pytest.mark.parametrize("cut", [None, 2])
+def test_of_a_sampled_trajectory_exactly_the_sampled_tokens_are_learned(
+    data: Path, prepared: Path, tmp_path: Path, cut: int | None
+) -> None:
+    config = recipe(data)
+    tokenizer = load_tokenizer(prepared / "base")
+    sample = Scripted(tokenizer, MESSAGES, cut=cut)
+    dataset = load_run_data(config)
+    spec = gold_specs(dataset, "train")[1]
+
+    async def played() -> Played:
+        async with LocalPool(dataset.databases, num_workers=1) as pool:
+            env = TurnEnv(spec, pool, config.environment, config.sql.limits())
+            codec = codec_for(env.dialect, tokenizer, thinking=False)
+            trajectory, sequence = await play(env, codec, sample, config.environment)
+        return Played(
+            spec=spec, trajectory=trajectory, sequence=sequence, reward=None, group="", rl_step=0
+        )
+
+    one = stored_row(
+        asyncio.run(played()), policy="round_1", split="train", history_mode="gold", rl_step=0
+    )
+    write_trajectories(tmp_path / "samples.parquet", [one])
+    rows = stored_rows(read_trajectories(tmp_path / "samples.parquet"))
+    write_rows(rows, tmp_path, FineTuneConfig(validation_share=0), seed=1)
+    (row,) = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+
+    # Token by token: the prompt, then each message as it was sampled and the reply to it.
+    expected: list[tuple[int, int]] = [(token, 0) for token in one.prompt_ids]
+    steps = one.trajectory.steps
+    assert len(sample.sampled) == len(steps) == len(MESSAGES)
+    codec = codec_for(DIALECTS["actions"], tokenizer, thinking=False)
+    for number, (ids, step) in enumerate(zip(sample.sampled, steps, strict=True)):
+        expected += [(token, 1) for token in ids]
+        if number + 1 < len(steps):
+            assert step.observation is not None
+            reply = codec.reply(step.observation, is_closed=number != cut)
+            expected += [(token, 0) for token in reply]
+    assert list(zip(row["input_ids"], row["loss_mask"], strict=True)) == expected
+
+    # The same as text: what was said is learned, and what was read is not.
+    said = tokenizer.decode([token for token, mask in expected if mask])
+    ends = ["" if number == cut else "<|im_end|>" for number in range(len(MESSAGES))]
+    assert said == "".join(text + end for text, end in zip(MESSAGES, ends, strict=True))
+    read = tokenizer.decode([token for token, mask in expected if not mask])
+    assert spec.turn.question in read
+    assert "no such table" in read
+    assert all(text not in read for text in MESSAGES)
+    assert all((step.observation or "") in read for step in steps[:-1])
+    # The tokeniser would have made fewer tokens of the same text: these are the sampled ones.
+    assert len(tokenizer(said, add_special_tokens=False)["input_ids"]) < sum(row["loss_mask"])
+
+
+def test_validation_dialogues_are_whole_and_always_the_same() -> None:
+    names = [f"dialogue-{number}" for number in range(200)]
+    held_out = validation_dialogues(names, 0.1, seed=1)
+    assert 10 <= len(held_out) <= 30
+    assert held_out == validation_dialogues([*reversed(names), *names], 0.1, seed=1)
+    assert held_out != validation_dialogues(names, 0.1, seed=2)
+    # More dialogues do not move those that were there.
+    assert held_out == validation_dialogues([*names, "new"], 0.1, seed=1) - {"new"}
+    assert held_out < validation_dialogues(names, 0.2, seed=1)
+    # One at least on each side; of a single dialogue, none.
+    assert len(validation_dialogues(names[:2], 0.001, seed=1)) == 1
+    assert len(validation_dialogues(names[:2], 0.999, seed=1)) == 1
+    assert validation_dialogues(names[:1], 0.5, seed=1) == set()
+    assert validation_dialogues(names, 0.0, seed=1) == set()
+
+
+def test_validation_rows_are_of_other_dialogues(data: Path, prepared: Path, tmp_path: Path) -> None:
+    trajectories = stored(prepared)
+    fine_tune = FineTuneConfig(validation_share=0.3)
+    facts = write_rows(stored_rows(trajectories), tmp_path, fine_tune, seed=1)
+    held_out = validation_dialogues((one.dialogue_id for one in trajectories), 0.3, seed=1)
+    for name, is_held_out in (("rows", False), ("validation", True)):
+        ids = pq.read_table(tmp_path / f"{name}.parquet").column("input_ids").to_pylist()
+        assert ids == [
+            [*one.prompt_ids, *one.response_ids]
+            for one in trajectories
+            if (one.dialogue_id in held_out) is is_held_out
+        ]
+    assert facts.num_rows + facts.num_validation_rows == len(trajectories)
+    # A later round without a share leaves no stale file.
+    write_rows(stored_rows(trajectories), tmp_path, FineTuneConfig(validation_share=0), seed=1)
+    assert not (tmp_path / "validation.parquet").exists()
+
+
+def test_the_order_of_a_run_is_drawn_beforehand(prepared: Path) -> None:
+    rows = TokenDataset(str(prepared / "rows.parquet"), max_samples=5)
+    drawn = DrawnDataset(rows, 5, num_draws=12, seed=3)
+    # Twice every row, then two more.
+    assert sorted(drawn.order[:5]) == sorted(drawn.order[5:10]) == [0, 1, 2, 3, 4]
+    assert drawn.order[:5] != drawn.order[5:10]
+    assert len(drawn) == 12
+    assert drawn[7]["input_ids"].tolist() == rows[drawn.order[7]]["input_ids"].tolist()
+    assert drawn.order == DrawnDataset(rows, 5, num_draws=12, seed=3).order
+    assert drawn.order != DrawnDataset(rows, 5, num_draws=12, seed=4).order
+
+
+def test_what_depends_on_the_rows_is_settled() -> None:
+    wanted = WarmStartConfig(
+        num_steps=None, num_epochs=2.5, batch_size=32, warmup_steps=30, micro_batch_tokens=1000
+    )
+    settled = settle(wanted, num_rows=1000, longest_tokens=900, num_ranks=4)
+    # 2.5 * 1000 / 32 = 78.1
+    assert (settled.num_steps, settled.batch_size, settled.num_ranks) == (79, 32, 4)
+    assert (settled.warmup_steps, settled.micro_batch_tokens) == (30, 1000)
+    # Ten rows: batches of 8, which 4 ranks share; 2.5 * 10 / 8 = 3.1; a warm-up of half.
+    few = settle(wanted, num_rows=10, longest_tokens=1200, num_ranks=4)
+    assert (few.num_steps, few.batch_size) == (4, 8)
+    assert (few.warmup_steps, few.micro_batch_tokens) == (2, 1200)
+    one_step = settle(wanted, num_rows=1, longest_tokens=10, num_ranks=1)
+    # With a warm-up the only step would have a learning rate of 0.
+    assert (one_step.batch_size, one_step.num_steps, one_step.warmup_steps) == (1, 3, 1)
+    given = wanted.model_copy(update={"num_steps": 7})
+    assert settle(given, num_rows=10, longest_tokens=10, num_ranks=1).num_steps == 7
+    with pytest.raises(ConfigError, match=r"warm_start\.batch_size is 32, but 3 ranks"):
+        settle(wanted, num_rows=100, longest_tokens=10, num_ranks=3)
+    with pytest.raises(
+        ConfigError, match=r"selftaught\.fine_tune\.num_ranks is 4, but there are 3"
+    ):
+        settle(FineTuneConfig(), num_rows=3, longest_tokens=10, num_ranks=4)
+
+
+def test_the_best_checkpoint() -> None:
+    def one(step: int, right: int | None, loss: float | None) -> Checkpoint:
+        judged = None if right is None else 10
+        return Checkpoint(
+            step=step, folder=Path(), val_loss=loss, num_right=right, num_judged=judged
+        )
+
+    assert best([one(1, 5, 0.9), one(2, 7, 0.8), one(3, 6, 0.1)]).step == 2
+    assert best([one(1, 7, 0.9), one(2, 7, 0.8), one(3, 7, 0.8)]).step == 2
+    assert best([one(1, 0, None), one(2, 0, None)]).step == 1
+    # Nothing was played: the last one.
+    assert best([one(1, None, 0.1), one(2, None, 0.9)]).step == 2
+    assert [one(1, 0, None).ex, one(1, 4, None).ex, one(1, None, None).ex] == [0.0, 0.4, None]

@@ -32,17 +32,25 @@ def recipe() -> RunConfig:
     return load_config(ROOT / "recipes" / "demo_cpu.yaml", OVERRIDES)
 
 
-def sft(device: str) -> Any:
+def sft(device: str, validation: Path | None = None, **changes: Any) -> Any:
+    from actors.sft import settle
     from actors.verl_config import sft_config
 
     config = recipe()
     assert config.warm_start is not None
+    settled = settle(
+        config.warm_start.model_copy(update=changes),
+        num_rows=1000,
+        longest_tokens=100,
+        num_ranks=2,
+    )
     return sft_config(
         config,
-        config.warm_start,
+        settled,
         device=device,
         base=Path("base"),
         rows=Path("rows.parquet"),
+        validation=validation,
         out=Path("out"),
     )
 
@@ -124,12 +132,44 @@ def test_the_warm_start_lands_where_verl_reads_it() -> None:
         recipe_.warmup_steps,
         1.0,
     )
-    assert "hf_model" in checkpoint.save_contents
+    assert list(checkpoint.save_contents) == ["model", "optimizer", "extra"]
+    assert (optimizer.lr_scheduler_type, optimizer.min_lr_ratio) == ("cosine", 0.1)
     assert config.data.train_batch_size == recipe_.batch_size
     assert config.data.max_token_len_per_gpu == recipe_.micro_batch_tokens
     assert config.trainer.total_training_steps == recipe_.num_steps
+    assert config.trainer.total_epochs == 1
+    assert (config.trainer.save_freq, config.trainer.n_gpus_per_node) == (recipe_.save_every, 2)
+    assert config.trainer.seed == 11
     assert config.trainer.device == "cpu"
     assert sft("gpu").trainer.device == "cuda"
+
+
+def test_the_validation_loss_is_measured_at_each_checkpoint_if_there_are_rows() -> None:
+    config = sft("cpu", Path("validation.parquet"), save_every=50)
+    assert config.data.val_files == "validation.parquet"
+    assert (config.trainer.save_freq, config.trainer.test_freq) == (50, 50)
+    # verl would iterate over nothing.
+    without = sft("cpu")
+    assert (without.data.val_files, without.trainer.test_freq) == (None, -1)
+
+
+def test_on_a_gpu_the_engine_computes_in_16_bits_and_keeps_weights_in_32() -> None:
+    from verl.utils.config import omega_conf_to_dataclass
+
+    config = sft("gpu", micro_batch_tokens=24_000)
+    engine = omega_conf_to_dataclass(config.engine)
+    # Without `mixed_precision` verl's engine takes bf16 for arithmetic and fp32 for reduction.
+    assert (engine.strategy, engine.model_dtype, engine.mixed_precision) == ("fsdp2", "fp32", None)
+    assert engine.reshard_after_forward is True
+    model = config.model
+    assert (model.enable_gradient_checkpointing, model.use_remove_padding) == (True, True)
+    assert (config.data.use_dynamic_bsz, config.data.max_token_len_per_gpu) == (True, 24_000)
+
+
+def test_adapters_are_on_every_linear_layer() -> None:
+    config = sft("gpu", lora_rank=16, lora_alpha=64).model
+    assert (config.lora_rank, config.lora_alpha, config.target_modules) == (16, 64, "all-linear")
+    assert sft("gpu").model.lora_rank == 0
 
 
 def test_our_rows_are_the_dataset_that_verl_makes(tmp_path: Path) -> None:
@@ -240,12 +280,14 @@ def test_what_we_override_and_call_has_these_names() -> None:
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl.trainer.ppo.v1 import PPOTrainerSync
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
-    from verl.trainer.sft_trainer import run_sft
+    from verl.trainer.sft_trainer import SFTTrainer
+    from verl.utils.checkpoint import CheckpointHandler
     from verl.utils.dataset.rl_dataset import collate_fn
     from verl.utils.distributed import (
         initialize_global_process_group,
         initialize_global_process_group_ray,
     )
+    from verl.utils.fsdp_utils import get_fsdp_full_state_dict
     from verl.workers.rollout.replica import RolloutReplicaRegistry
 
     assert parameters(PPOTrainerSync._init_dataloader) == {"self"}
@@ -257,7 +299,11 @@ def test_what_we_override_and_call_has_these_names() -> None:
     # Ray adds a parameter for tracing.
     assert parameters(runner.__ray_metadata__.modified_class.run) >= {"self", "config"}
     assert parameters(run_ppo) == {"config", "task_runner_class"}
-    assert parameters(run_sft) == {"config"}
+    assert parameters(SFTTrainer.__init__) == {"self", "config"}
+    for method in ("_build_dataset", "_build_dataloader", "_build_ckpt_handler", "fit"):
+        assert parameters(getattr(SFTTrainer, method)) == {"self"}
+    assert parameters(CheckpointHandler.save_checkpoint) == {"self", "step"}
+    assert parameters(get_fsdp_full_state_dict) == {"model", "offload_to_cpu", "rank0_only"}
     assert len(parameters(collate_fn)) == 1
     assert parameters(AgentLoopBase.run) == {"self", "sampling_params", "kwargs"}
     assert parameters(RolloutReplicaRegistry.register) == {"name", "loader"}
