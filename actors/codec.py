@@ -1,6 +1,7 @@
 """Chat messages to token ids and back, once: sampled ids are appended, never re-tokenised."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from mtsql.protocol import Dialect
 from mtsql.schema_budget import CountTokens
 
 _MARK = "MTSQL-MARK"
+_KEPT_TEXTS = 512
+"""Whose ids a codec remembers: trajectories of one turn share their prompt and most replies."""
 
 
 class Codec:
@@ -42,6 +45,7 @@ class Codec:
         self._options = {"enable_thinking": thinking}
         self.end_of_turn = int(tokenizer.eos_token_id)
         self._end_text = str(tokenizer.eos_token)
+        self._encode = lru_cache(_KEPT_TEXTS)(self._encoded)
         self._around = self._around_reply() if has_replies else None
 
     def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
@@ -71,12 +75,12 @@ class Codec:
             )
         return parts[1].removeprefix(self._end_text), parts[2]
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _encoded(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids that come before the first sampled token."""
-        return self._encode(self._render(messages, ask=True))
+        return list(self._encode(self._render(messages, ask=True)))
 
     def reply(self, observation: str, *, is_closed: bool) -> list[int]:
         """The ids between two sampled messages.
@@ -88,7 +92,7 @@ class Codec:
         """
         assert self._around is not None, "this codec was made for a dialect without replies"
         before, after = self._around
-        ids = self._encode(before + observation + after)
+        ids = list(self._encode(before + observation + after))
         return ids if is_closed else [self.end_of_turn, *ids]
 
     def written(self, message: str) -> list[int]:

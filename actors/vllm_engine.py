@@ -63,6 +63,10 @@ class Engine:
         self.num_tokens += len(token_ids)
         return Sampled(token_ids=token_ids, logprobs=())
 
+    async def reset_prefix_cache(self) -> None:
+        """Forget all prompts, so that what follows is measured from a cold start."""
+        await self._llm.reset_prefix_cache()
+
 
 def sampling_params(temperature: float, max_tokens: int, seed: int | None) -> SamplingParams:
     return SamplingParams(

@@ -21,10 +21,15 @@ from typing import Literal
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
 from mtsql.evaluation.spider_names import names_of as spider_names_of
 from mtsql.schema import Schema
+
+_SQLITE = Dialect.get_or_raise("sqlite")
+_GENERATOR = _SQLITE.generator(comments=False)
+"""Made once: it costs as much as what it writes here."""
 
 ClauseName = Literal["tables", "columns", "conditions", "grouping", "ordering", "limit"]
 CLAUSE_NAMES: tuple[ClauseName, ...] = (
@@ -108,7 +113,6 @@ def names_of(schema: Schema) -> Names:
     )
 
 
-@lru_cache(maxsize=8192)
 def clauses(sql: str, names: Names | None = None, *, with_values: bool = True) -> Clauses | None:
     """The statement's elements; None if it cannot be parsed as one query that returns columns.
 
@@ -118,15 +122,26 @@ def clauses(sql: str, names: Names | None = None, *, with_values: bool = True) -
         with_values: False forgets what exact set match ignores: values, the number of LIMIT,
             DISTINCT, and which of the columns linked by foreign keys stands there.
     """
+    exact, loose = _both_clauses(sql, names)
+    return exact if with_values else loose
+
+
+@lru_cache(maxsize=8192)
+def _both_clauses(sql: str, names: Names | None) -> tuple[Clauses | None, Clauses | None]:
+    """With values and without, from one tree: whoever compares with gold asks for both."""
     try:
-        statements = sqlglot.parse(sql, dialect="sqlite")
+        statements = sqlglot.parse(sql, dialect=_SQLITE)
         if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-            return None
+            return None, None
         tree = _normalise(statements[0], names)
-        parts = _decompose(tree if with_values else _forget_values(tree, names))
+        exact = _decompose(tree)
     except (SqlglotError, RecursionError):
-        return None
-    return parts if parts.columns else None
+        return None, None
+    try:
+        loose = _decompose(_forget_values(tree, names))
+    except (SqlglotError, RecursionError):
+        loose = None
+    return exact if exact.columns else None, loose if loose and loose.columns else None
 
 
 def compare(before: Clauses, after: Clauses) -> tuple[Difference, ...]:
@@ -400,4 +415,4 @@ def _element(text: str) -> Element:
 
 
 def _sql(node: exp.Expr) -> str:
-    return node.sql(dialect="sqlite", comments=False)
+    return _GENERATOR.generate(node)

@@ -214,6 +214,23 @@ def bench_selection(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def bench_sampling(arguments: argparse.Namespace) -> int:
+    from mtsql.config import load_config
+
+    config = load_config(arguments.recipe, arguments.overrides)
+    _require_stack()
+    from recipes.bench.sampling import run
+
+    run(
+        config,
+        model=arguments.model,
+        num_items=arguments.items,
+        num_runs=arguments.runs,
+        as_json=arguments.json,
+    )
+    return 0
+
+
 def report(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -551,6 +568,16 @@ def _add_bench_evaluator(parts: Commands) -> None:
     parser = _command(parts, "env", bench_env, "the environment: time of a step, memory of a crowd")
     parser.add_argument(
         "--dialogues", type=_positive, default=64, metavar="N", help="at a time; default: 64"
+    )
+    parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+    text = "a self-taught round's sampling beside vLLM generating the same tokens offline"
+    parser = _command(parts, "sampling", bench_sampling, text)
+    _add_recipe(parser)
+    parser.add_argument("--model", type=Path, help="a model folder (default: the run's warm start)")
+    parser.add_argument(
+        "--items", type=_positive, default=48, metavar="N", help="of each run; default: 48"
     )
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

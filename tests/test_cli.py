@@ -21,6 +21,7 @@ HELP = [
     [], ["doctor"], ["data"], ["data", "generate"], ["data", "prepare"], ["data", "stats"],
     ["train"], ["selftaught"], ["eval"], ["play"], ["sql"], ["score"],
     ["bench"], ["bench", "evaluator"], ["bench", "sql"], ["bench", "env"], ["bench", "selection"],
+    ["bench", "sampling"],
     ["report"], ["rescore"], ["export"],
 ]  # fmt: skip
 

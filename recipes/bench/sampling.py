@@ -1,0 +1,255 @@
+"""`mtsql bench sampling`: what a round of sampling costs beside vLLM generating the same tokens.
+
+Ours is `actors.sampling.Sampler` as a round runs it: trajectories through environment, SQL pool,
+judging and files. Offline is `vllm.LLM.generate` with the same engine arguments. It is given all
+those prompts at once, also the later ones of each trajectory, which only the environment's replies
+made known; each with its seed, to stop after as many tokens. Both engines are started and warm
+before the clock runs, and begin each run with an empty prefix cache. Each run has items of its own,
+so that no cache of ours knows their queries.
+"""
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.progress import Progress
+
+from actors.machine import device_of, process_environment
+from actors.processes import owned_processes
+from actors.run import check_model
+from actors.run_data import gold_specs, load_run_data
+from envs.turn_env import TurnSpec
+from mtsql.config import RunConfig
+from mtsql.data.dataset import Dataset
+from mtsql.errors import DataError
+from mtsql.sql.pool import LocalPool
+from mtsql.supervised_config import SelfTaughtConfig
+from recipes.bench.common import show
+
+NUM_WARM_UP = 4
+"""Items before the first run."""
+
+
+def run(
+    config: RunConfig, *, model: Path | None, num_items: int, num_runs: int, as_json: bool
+) -> None:
+    """Measure in a process of its own, as a stage is one, and print the figures.
+
+    Args:
+        model: a model folder; None: the warm start of the recipe's run.
+        num_items: of each run.
+
+    Raises:
+        UserError: no model, no data, or fewer training turns than the runs need.
+    """
+    if config.selftaught is None:
+        config = config.model_copy(update={"selftaught": SelfTaughtConfig()})
+    chosen = model if model is not None else config.folder / "warm_start" / "model"
+    check_model(chosen, "--model" if model is not None else "the run's warm start")
+    num_turns, num_needed = len(items_of(load_run_data(config))), NUM_WARM_UP + num_runs * num_items
+    if num_turns < num_needed:
+        raise DataError(
+            f"{config.data_folder}: {num_turns} training turns; {num_runs} runs of {num_items} "
+            f"items take {num_needed}: give smaller --runs or --items"
+        )
+    device = device_of(config)
+    with tempfile.TemporaryDirectory() as scratch, owned_processes():
+        job, figures = Path(scratch) / "job.json", Path(scratch) / "figures.json"
+        recipe = config.model_dump(mode="json")
+        job.write_text(json.dumps([recipe, device, str(chosen), num_items, num_runs]), "utf-8")
+        # vLLM speaks on standard output, which is for the figures.
+        environment = process_environment(config, device) | {"VLLM_LOGGING_LEVEL": "ERROR"}
+        child = [sys.executable, "-m", "recipes.bench.sampling", str(job), str(figures)]
+        subprocess.run(child, env=environment, stdout=2, check=True)
+        shown = json.loads(figures.read_text("utf-8"))
+    title = f"Sampling on {device}, {num_items} items in each of {num_runs} runs"
+    show(shown, title, as_json=as_json, digits=3)
+
+
+def items_of(dataset: Dataset) -> list[TurnSpec]:
+    """All training turns, spread over the dialogues' databases as a round's are."""
+    return gold_specs(dataset, "train")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Wall time, and processor time of this process and those it started."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def now() -> Spent:
+    me = psutil.Process()
+    times = [one.cpu_times() for one in (me, *me.children(recursive=True))]
+    return Spent(wall_s=time.perf_counter(), cpu_s=sum(one.user + one.system for one in times))
+
+
+def since(begin: Spent) -> Spent:
+    end = now()
+    return Spent(wall_s=end.wall_s - begin.wall_s, cpu_s=end.cpu_s - begin.cpu_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One message as it was sampled."""
+
+    prompt_ids: list[int]
+    seed: int
+    num_tokens: int = 0
+
+
+class Recording:
+    """A `SeededSample` that remembers what it was asked, in that order, and how much it gave."""
+
+    def __init__(self, engine: Any) -> None:  # noqa: ANN401 - its module imports vLLM
+        self._engine = engine
+        self.requests: list[Request] = []
+
+    async def __call__(self, prompt_ids: Sequence[int], *, max_tokens: int, seed: int) -> Any:  # noqa: ANN401
+        place = len(self.requests)
+        self.requests.append(Request(prompt_ids=list(prompt_ids), seed=seed))
+        sampled = await self._engine(prompt_ids, max_tokens=max_tokens, seed=seed)
+        self.requests[place] = replace(self.requests[place], num_tokens=len(sampled.token_ids))
+        return sampled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What one run took, and what was generated in it."""
+
+    ours: Spent
+    offline: Spent
+    unseeded: Spent
+    """Offline again, all requests sharing one generator."""
+    num_requests: int
+    num_tokens: int
+    num_prompt_tokens: int
+
+
+async def measure(
+    config: RunConfig,
+    device: str,
+    model: Path,
+    *,
+    num_items: int,
+    num_runs: int,
+    advance: Callable[[], None],
+) -> dict[str, float]:
+    """The figures by name; call it in a process that has the stage's environment."""
+    from vllm import LLM, TokensPrompt
+
+    from actors.sampling import Sampler, round_files
+    from actors.sft import load_tokenizer
+    from actors.vllm_engine import engine, engine_arguments, sampling_params
+
+    assert config.selftaught is not None
+    temperature = config.selftaught.temperature
+    dataset, tokenizer = load_run_data(config), load_tokenizer(model)
+    items = items_of(dataset)
+
+    async def ours(chosen: Sequence[TurnSpec]) -> tuple[Spent, list[Request]]:
+        await llm.reset_prefix_cache()
+        recording = Recording(llm)
+        with tempfile.TemporaryDirectory() as folder:
+            async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
+                begin = now()
+                files = round_files(chosen, config, Path(folder))
+                sampler = Sampler(recording, pool, tokenizer, config, round_number=1)
+                await sampler.fill(files, lambda done, total: None)
+                return since(begin), recording.requests
+
+    def generate(requests: Sequence[Request], *, is_seeded: bool) -> Spent:
+        offline.reset_prefix_cache()
+        begin = now()
+        params = [
+            sampling_params(temperature, one.num_tokens, one.seed if is_seeded else None)
+            for one in requests
+        ]
+        for one in params:
+            one.ignore_eos = True
+        prompts = [TokensPrompt(prompt_token_ids=one.prompt_ids) for one in requests]
+        outputs = offline.generate(prompts, params, use_tqdm=False)
+        spent = since(begin)
+        lengths = [len(one.outputs[0].token_ids) for one in outputs]
+        assert lengths == [one.num_tokens for one in requests]
+        return spent
+
+    begin = now()
+    offline = LLM(**engine_arguments(model, config, device))
+    offline_start = since(begin)
+    begin = now()
+    async with engine(model, config, device, temperature=temperature) as llm:
+        ours_start = since(begin)
+        _, requests = await ours(items[:NUM_WARM_UP])
+        for is_seeded in (True, False):
+            generate(requests, is_seeded=is_seeded)
+        runs: list[Run] = []
+        for number in range(num_runs):
+            first = NUM_WARM_UP + number * num_items
+            spent, requests = await ours(items[first : first + num_items])
+            runs.append(
+                Run(
+                    ours=spent,
+                    offline=generate(requests, is_seeded=True),
+                    unseeded=generate(requests, is_seeded=False),
+                    num_requests=len(requests),
+                    num_tokens=sum(one.num_tokens for one in requests),
+                    num_prompt_tokens=sum(len(one.prompt_ids) for one in requests),
+                )
+            )
+            advance()
+
+    def median(figure: Callable[[Run], float]) -> float:
+        return statistics.median(map(figure, runs))
+
+    ours_s = median(lambda one: one.ours.wall_s)
+    offline_s = median(lambda one: one.offline.wall_s)
+    num_samples = num_items * config.selftaught.samples_per_item
+    return {
+        "times_offline": ours_s / offline_s,
+        "ours_s": ours_s,
+        "offline_s": offline_s,
+        "offline_unseeded_s": median(lambda one: one.unseeded.wall_s),
+        "ours_cpu_s": median(lambda one: one.ours.cpu_s),
+        "offline_cpu_s": median(lambda one: one.offline.cpu_s),
+        "ours_start_s": ours_start.wall_s,
+        "offline_start_s": offline_start.wall_s,
+        "trajectories_per_s": num_samples / ours_s,
+        "tokens_per_s": median(lambda one: one.num_tokens / one.ours.wall_s),
+        "requests": median(lambda one: one.num_requests),
+        "tokens": median(lambda one: one.num_tokens),
+        "prompt_tokens": median(lambda one: one.num_prompt_tokens),
+    }
+
+
+def main() -> None:
+    job, out = map(Path, sys.argv[1:])
+    recipe, device, model, num_items, num_runs = json.loads(job.read_text("utf-8"))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sampling", total=num_runs)
+        figures = asyncio.run(
+            measure(
+                RunConfig.model_validate(recipe),
+                device,
+                Path(model),
+                num_items=num_items,
+                num_runs=num_runs,
+                advance=lambda: bar.advance(task),
+            )
+        )
+    out.write_text(json.dumps(figures), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
