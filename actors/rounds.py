@@ -67,7 +67,8 @@ def select_stage(context: "StageContext", number: int) -> None:
     if selection_config.embedder is not None:
         from actors.sentence_embedder import SentenceEmbedder
 
-        embedder = SentenceEmbedder(selection_config.embedder, context.device)
+        device = "cuda" if context.device == "gpu" else "cpu"
+        embedder = SentenceEmbedder(selection_config.embedder, device=device)
     selection = select(
         folder / SAMPLES,
         selection_config,

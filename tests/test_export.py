@@ -74,9 +74,10 @@ def scripts_of(config: RunConfig) -> tuple[list[TurnSpec], list[Trajectory]]:
     async def played() -> list[Trajectory]:
         async with LocalPool(dataset.databases, num_workers=1) as pool:
             limits = config.sql.limits()
-            return await scripted_trajectories(
+            scripted = await scripted_trajectories(
                 specs, pool, config.environment, limits, SCRIPTS, seed=1, per_turn=1
             )
+            return [one.trajectory for one in scripted]
 
     return specs, asyncio.run(played())
 

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the core install holds no torch")
+pytest.importorskip("torch", reason="the core install holds no torch")
+
+import torch
 
 from actors.codec import load_tokenizer
 from actors.machine import process_environment

@@ -149,8 +149,8 @@ async def measure(
     """The figures by name; call it in a process that has the stage's environment."""
     from vllm import LLM, TokensPrompt
 
+    from actors.codec import load_tokenizer
     from actors.sampling import Sampler, round_files
-    from actors.sft import load_tokenizer
     from actors.vllm_engine import engine, engine_arguments, sampling_params
 
     assert config.selftaught is not None
