@@ -25,7 +25,7 @@ from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import Share
 from mtsql.report_html import charts_row, gain_text, missing, percent, section, table
-from mtsql.report_rounds import COLUMNS, rounds_rows, rounds_section
+from mtsql.report_rounds import COLUMNS, rounds_rows, rounds_section, training_charts
 from mtsql.round_files import last_round, policy_title
 from mtsql.run_files import (
     Headline,
@@ -85,7 +85,7 @@ def write_report(run_folder: Path) -> Path:
     body = "\n".join(
         [
             _summary_section(summary),
-            rounds_section(summary) if summary is not None else "",
+            rounds_section(summary, run_folder) if summary is not None else "",
             _rl_section(run_folder),
             _evaluation_section(run_folder),
             _warm_start_section(run_folder),
@@ -220,13 +220,14 @@ def _warm_start_section(run_folder: Path) -> str:
     scripts = _script_parts(run_folder)
     if not rows:
         return "\n".join([missing("Warm start", "metrics/warm_start.jsonl"), *scripts])
-    xs = [round(number_at(row, "step") or 0) for row in rows]
-    losses = {"train": series_of(rows, "loss"), "validation": series_of(rows, "val_loss")}
-    kept = {label: ys for label, ys in losses.items() if any(y is not None for y in ys)}
-    charts = [line_chart("Loss", xs, kept)] if kept else []
     last = number_at(rows[-1], "loss")
     note = f"{len(rows)} steps; last loss {'-' if last is None else f'{last:.3f}'}."
-    return section("Warm start", f'<p class="note">{note}</p>', charts_row(charts), *scripts)
+    return section(
+        "Warm start",
+        f'<p class="note">{note}</p>',
+        charts_row(training_charts(rows, "")),
+        *scripts,
+    )
 
 
 def _script_parts(run_folder: Path) -> list[str]:

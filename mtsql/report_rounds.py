@@ -1,10 +1,11 @@
 """The self-taught rounds in a report: one table and its charts, for the page and the terminal."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mtsql.charts import line_chart, stacked_chart
 from mtsql.report_html import charts_row, gain_text, percent, section, table
-from mtsql.run_files import RoundSummary, Summary
+from mtsql.run_files import RoundSummary, Row, Summary, number_at, read_rows
 
 COLUMNS = (
     "round",
@@ -48,7 +49,25 @@ def rounds_rows(rounds: Sequence[RoundSummary]) -> list[tuple[str, ...]]:
     ]
 
 
-def rounds_section(summary: Summary) -> str:
+def training_charts(rows: Sequence[Row], prefix: str) -> list[str]:
+    """Loss and, where checkpoints were played, EX over the steps of a supervised fine-tuning."""
+    charts: list[str] = []
+    for title, keys, is_share in (
+        ("Loss", {"train": "loss", "validation": "val_loss"}, False),
+        ("EX of the checkpoints, validation dialogues", {"EX": "valid_ex"}, True),
+    ):
+        # A sparse series has points of its own steps only, so that they are joined by lines.
+        for label, key in keys.items():
+            points = [(row, value) for row in rows if (value := number_at(row, key)) is not None]
+            if points:
+                xs = [round(number_at(row, "step") or 0) for row, _ in points]
+                values = {label: [value for _, value in points]}
+                name = f"{prefix}{title}" + (f", {label}" if len(keys) > 1 else "")
+                charts.append(line_chart(name, xs, values, is_share=is_share))
+    return charts
+
+
+def rounds_section(summary: Summary, run_folder: Path) -> str:
     """Empty for a run without rounds."""
     rounds = summary.rounds
     if not rounds:
@@ -87,6 +106,9 @@ def rounds_section(summary: Summary) -> str:
         line_chart("Trajectories that correct themselves", xs, correcting, x_label="round"),
         line_chart("Held-out turns, 0: warm start", [0, *xs], scores, x_label="round"),
     ]
+    for one in rounds:
+        rows = read_rows(run_folder / "metrics" / f"round_{one.round}.jsonl")
+        charts += training_charts(rows, f"Round {one.round}: ")
     return section(
         "Self-taught rounds",
         f'<p class="note">{NOTE}</p>',
