@@ -46,14 +46,19 @@ def sample_stage(context: "StageContext", number: int) -> None:
     from actors.sampling import sample_round
 
     dataset = load_run_data(context.config)
+    items, out = unsolved_items(context, number, dataset), round_folder(context.folder, number)
+    if not items:
+        # All is solved: a round without samples, which keeps nothing.
+        write_trajectories(out / SAMPLES / "00000.parquet", [])
+        return
     asyncio.run(
         sample_round(
             context.round_model(number - 1),
             context.config,
             context.device,
             dataset,
-            unsolved_items(context, number, dataset),
-            round_folder(context.folder, number) / SAMPLES,
+            items,
+            out / SAMPLES,
             round_number=number,
             progress=lambda done, total: context.report("samples", done, total, "trajectories"),
         )

@@ -171,13 +171,14 @@ class Sampler:
                     return
                 number, attempt = divmod(place, file.num_samples)
                 file.rows[place] = await self.row(file.items[number], attempt)
+                num_done += 1
+                if num_done % file.num_samples == 0:
+                    progress(num_done, num_all)
                 if len(file.rows) == len(file):
                     rows = [file.rows.pop(place) for place in range(len(file))]
                     # Not in a thread, which would go on when this is cancelled; the engine has
                     # work for the 50 ms that 640 trajectories take.
                     write_trajectories(file.path, rows)
-                    num_done += len(rows)
-                    progress(num_done, num_all)
                     for _ in rows:
                         room.release()
 

@@ -257,7 +257,7 @@ def test_a_file_that_is_gone_is_made_again_and_the_others_are_not_played(
     (tmp_path / "00001.parquet").unlink()
     model = Model(tokenizer)
     told = fill(model, database, tokenizer, tmp_path)
-    assert told == [(9, 15), (15, 15)]
+    assert told == [(9, 15), (12, 15), (15, 15)]  # three samples of an item
     assert contents(tmp_path) == contents(whole)
     played = [row for row in rows_of(tmp_path) if row.group in ("hand-2/0", "hand-3/0")]
     assert len(model.seeds) == sum(len(row.step_ends) for row in played)
@@ -271,7 +271,7 @@ def test_files_of_other_items_are_refused(whole: Path) -> None:
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "00000.parquet").write_bytes(b"PAR0")
-    with pytest.raises(DataError, match=r"00000\.parquet: not a file of trajectories"):
+    with pytest.raises(DataError, match=r"00000\.parquet: not a Parquet file"):
         round_files(ITEMS, CONFIG, tmp_path)
 
 

@@ -247,12 +247,16 @@ def test_a_file_that_holds_something_else_is_named(tmp_path):
 def test_an_easy_item_keeps_its_two_shortest(tmp_path):
     # Interactions 1, 0, 2, 1; the last two of them differ in tokens. LOOSELY fails EM.
     rows = item("d/0", LOOSELY, SEEN, BLIND, WEIGHED, JUDGED, hardness="easy")
-    assert kept_rows(tmp_path, rows) == [2, 1]  # BLIND has 0; SEEN 9 tokens, JUDGED 12
+    # BLIND has 0; SEEN 9 tokens, JUDGED 12.
+    assert kept_rows(tmp_path, rows, short_from=0) == [2, 1]
+    assert kept_rows(tmp_path, rows) == [1, 4]
+    assert kept_rows(tmp_path, item("d/0", BLIND, hardness="easy")) == [0]  # nothing else there
 
 
 def test_so_does_an_item_that_every_scored_sample_solves(tmp_path):
     rows = item("d/0", WEIGHED, FAULT, SEEN, UNJUDGED, BLIND, hardness="extra")
-    assert kept_rows(tmp_path, rows) == [4, 2]
+    assert kept_rows(tmp_path, rows, short_from=0) == [4, 2]
+    assert kept_rows(tmp_path, rows) == [2, 0]
 
 
 def test_where_an_easy_item_has_only_long_ones_they_stand_in(tmp_path):
@@ -419,7 +423,9 @@ def test_the_figures_of_a_round(tmp_path):
     write_round(tmp_path)
     calls: list[tuple[int, int]] = []
     selection = select(
-        tmp_path, SelectionConfig(), progress=lambda done, total: calls.append((done, total))
+        tmp_path,
+        SelectionConfig(short_from=0),
+        progress=lambda done, total: calls.append((done, total)),
     )
     assert calls == [(1, 2), (2, 2)]
     assert [one.turn_id for one in selection.items] == ["e/0", "h/0", "h/1"]
@@ -463,7 +469,7 @@ def test_nothing_scored_has_no_rates(tmp_path):
 
 def test_a_selection_is_written_and_read_back(tmp_path):
     write_round(tmp_path)
-    selection = select(tmp_path, SelectionConfig())
+    selection = select(tmp_path, SelectionConfig(short_from=0))
     path = selection.write(tmp_path / "selection.json")
     assert read_selection(path) == selection
     assert json.loads(path.read_text())["figures"]["funnel"]["num_kept"] == 5
@@ -476,7 +482,7 @@ def test_a_selection_is_written_and_read_back(tmp_path):
 
 def test_only_the_kept_rows_are_loaded(tmp_path):
     write_round(tmp_path)
-    selection = select(tmp_path, SelectionConfig())
+    selection = select(tmp_path, SelectionConfig(short_from=0))
     hard, rest = (read_trajectories(tmp_path / f"0000{number}.parquet") for number in (0, 1))
     assert load_selected(tmp_path, selection) == [rest[1], rest[0], hard[1], hard[2], hard[4]]
 

@@ -1,4 +1,4 @@
-"""Two self-taught rounds through the command: killed while sampling, resumed, and one more asked for.
+"""Self-taught rounds through the command: killed while sampling, resumed, and one more asked for.
 
     first call    data, warm start, evaluation, round 1: killed at its first file of samples
     second call   resumes in the round's sampling and ends the round
