@@ -73,7 +73,7 @@ async def sample_round(
 
     Raises:
         DataError: a database changed meanwhile, or a file holds samples of other items.
-        EngineDied: vLLM's process is gone; what was written stays.
+        EngineDiedError: vLLM's process is gone; what was written stays.
     """
     assert config.selftaught is not None
     files = round_files(items, config, out)

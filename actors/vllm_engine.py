@@ -17,7 +17,7 @@ from actors.rollout import ModelFault, Sampled
 from mtsql.config import RunConfig
 
 
-class EngineDied(Exception):
+class EngineDiedError(Exception):
     """vLLM's process is gone, and with it all that was in flight; nothing can be sampled."""
 
 
@@ -45,7 +45,7 @@ class Engine:
 
         Raises:
             ModelFault: this request failed; another may succeed.
-            EngineDied: none will.
+            EngineDiedError: none will.
         """
         params = sampling_params(self._temperature, max_tokens, seed)
         final = None
@@ -56,7 +56,9 @@ class Engine:
             ):
                 final = output
         except EngineDeadError as error:
-            raise EngineDied("vLLM's engine died: see what it said above, in the log") from error
+            raise EngineDiedError(
+                "vLLM's engine died: see what it said above, in the log"
+            ) from error
         except EngineGenerateError as error:
             raise ModelFault(f"vLLM failed: {error.__cause__ or error}") from error
         token_ids = tuple(final.outputs[0].token_ids) if final is not None else ()
@@ -102,13 +104,21 @@ def engine_arguments(model: Path, config: RunConfig, device: str) -> Mapping[str
     }
 
 
+class _QuietLLM(AsyncLLM):
+    """`engine` shuts it down. vLLM's own finalizer would do so again at the interpreter's end, fail
+    there, and so put its error behind the one that a log ends with."""
+
+    def __del__(self) -> None:
+        pass
+
+
 @asynccontextmanager
 async def engine(
     model: Path, config: RunConfig, device: str, *, temperature: float = 0.0
 ) -> AsyncIterator[Engine]:
     """Start vLLM on a model folder and stop it, with its processes, at the end."""
     arguments = AsyncEngineArgs(**engine_arguments(model, config, device))
-    llm = AsyncLLM.from_engine_args(arguments)
+    llm = _QuietLLM.from_engine_args(arguments)
     try:
         yield Engine(llm, temperature=temperature)
     finally:

@@ -4,12 +4,16 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytest.importorskip("torch", reason="the core install holds no tokenizers")
@@ -18,14 +22,20 @@ pytest.importorskip("ray", reason="trajectories are recorded through a Ray actor
 from hand_made import ALL, ANSWER, EXECUTE, FIRST, IN_PARIS, propose, tiny_tokenizer, write_shops
 
 from actors.codec import Codec
+from actors.machine import process_environment
 from actors.rollout import ModelFault, Sampled
-from actors.sampling import Sampler, message_seed, round_files
+from actors.run import _last_error
+from actors.run_data import gold_specs, load_run_data
+from actors.sampling import Sampler, message_seed, round_files, sample_round
+from actors.tiny_model import create
 from envs.turn_env import TurnSpec
-from mtsql.config import RunConfig
+from mtsql.config import MachineConfig, RunConfig
+from mtsql.data.embedded import generate
 from mtsql.errors import DataError
 from mtsql.protocol import ACTIONS
 from mtsql.sql.pool import LocalPool
 from mtsql.store import StoredTrajectory, read_trajectories
+from mtsql.supervised_config import SelfTaughtConfig
 from mtsql.trajectory import Ending
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -345,3 +355,98 @@ def test_no_more_are_begun_than_there_is_room_for(
     assert num_begun[0] == 20
     assert most == 4
     assert len(rows_of(tmp_path)) == 60
+
+
+def vllm_config(folder: Path) -> RunConfig:
+    """An item in each file, 20 samples each, on the untrained model in `folder`."""
+    tiny = {"vocab_size": 600, "hidden_size": 64, "num_layers": 2, "num_heads": 2}
+    return CONFIG.model_copy(
+        update={
+            "run_dir": folder,
+            "model": CONFIG.model.model_validate(
+                {"tiny": tiny | {"num_kv_heads": 1, "intermediate_size": 128}}
+            ),
+            "environment": CONFIG.environment.model_copy(
+                update={"max_prompt_tokens": 800, "max_step_tokens": 24}
+            ),
+            "selftaught": SelfTaughtConfig(items_per_file=1),
+            "machine": MachineConfig(max_running=32, learner_threads=1),
+        }
+    )
+
+
+def sample_with_vllm(folder: Path) -> None:
+    """In a process of its own: two rounds, then one whose engine is killed."""
+    config = vllm_config(folder)
+    generate(config.data_folder, seed=1, num_train=4, num_valid=1, num_test=1, num_test_ood=1)
+    dataset = load_run_data(config)
+    items = gold_specs(dataset, "train")
+    assert config.model.tiny is not None
+    create(folder / "model", [item.turn.question for item in items], config.model.tiny, seed=1)
+
+    def sample(items: Sequence[TurnSpec], out: str, progress: Callable[[int, int], None]) -> None:
+        asyncio.run(
+            sample_round(
+                folder / "model",
+                config,
+                "cpu",
+                dataset,
+                items,
+                folder / out,
+                round_number=1,
+                progress=progress,
+            )
+        )
+
+    def kill(done: int, total: int) -> None:
+        if done:
+            children = psutil.Process().children(recursive=True)
+            for child in children:
+                if "EngineCore" in child.name():
+                    child.kill()
+
+    sample(items[:2], "first", lambda done, total: None)
+    sample(items[:2], "second", lambda done, total: None)
+    sample(items, "dead", kill)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="needs vLLM: `make env`")
+def test_vllm_draws_differently_in_each_sample_and_the_same_in_each_call(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib, test_sampling\n"
+            "test_sampling.sample_with_vllm(pathlib.Path(sys.argv[1]))",
+            str(tmp_path),
+        ],
+        env=process_environment(vllm_config(tmp_path), "cpu")
+        | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    first, second = rows_of(tmp_path / "first"), rows_of(tmp_path / "second")
+    assert len(first) == 40
+    assert not any(row.trajectory.ending is Ending.INFRA_FAULT for row in first)
+    for item in (first[:20], first[20:]):
+        assert len({row.group for row in item}) == 1
+        assert len({row.response_ids for row in item}) == 20
+        # Neither do two messages of one trajectory draw the same.
+        assert all(
+            row.trajectory.steps[0].message != row.trajectory.steps[1].message for row in item
+        )
+    assert first == second
+    # One engine start in each call.
+    assert done.stdout.count("Initializing a V1 LLM engine") == 3, done.stdout[-3000:]
+    # The last one died: what was saved stays, and the log ends with why.
+    saved = sorted((tmp_path / "dead").iterdir())
+    assert 1 <= len(saved) < 8
+    assert all(len(rows_of(path)) == 20 for path in saved)
+    assert done.returncode == 1
+    log = tmp_path / "log"
+    log.write_text(done.stdout, encoding="utf-8")
+    assert _last_error(log).startswith("actors.vllm_engine.EngineDiedError: vLLM's engine died")
