@@ -14,7 +14,20 @@ GRACE_S = 4.0
 
 @contextmanager
 def owned_processes() -> Iterator[None]:
-    """Adopt what our descendants leave behind, and turn a polite kill into Ctrl-C.
+    """Adopt what our descendants leave behind, and end all of them behind the block.
+
+    A polite kill is Ctrl-C in the block, as in `kill_as_interrupt`.
+    """
+    adopt_orphans()
+    with kill_as_interrupt():
+        try:
+            yield
+        finally:
+            end_processes()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what descendants leave behind.
 
     Ray and vLLM start processes of their own; as their reaper we find every one of them as our
     descendant, and end nothing else.
@@ -22,6 +35,11 @@ def owned_processes() -> Iterator[None]:
     if sys.platform == "linux":
         pr_set_child_subreaper = 36
         ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+@contextmanager
+def kill_as_interrupt() -> Iterator[None]:
+    """Turn a polite kill into Ctrl-C, so that the block can clean up."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -38,7 +56,6 @@ def owned_processes() -> Iterator[None]:
     finally:
         for number, handler in zip(polite, previous, strict=True):
             signal.signal(number, handler)
-        end_processes()
 
 
 def end_processes() -> None:

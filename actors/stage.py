@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.processes import die_with_parent
+from actors.processes import adopt_orphans, die_with_parent, end_processes, kill_as_interrupt
 from mtsql.config import RunConfig
 from mtsql.errors import MachineError, UserError
 from mtsql.round_files import model_folder, part_of, round_of
@@ -274,21 +274,30 @@ def explain_os_error(error: OSError) -> UserError | None:
 
 
 def main() -> int:
-    # Ray and vLLM end with their driver.
+    # The waiting command may be killed without a word; what the stage has started must end then.
+    adopt_orphans()
     die_with_parent()
     stage, folder = sys.argv[1], Path(sys.argv[2])
     try:
-        try:
-            run_here_or_there(stage, load_context(folder))
-        except OSError as error:
-            known = explain_os_error(error)
-            if known is None:
-                raise
-            raise known from error
+        with kill_as_interrupt():
+            _run(stage, folder)
     except UserError as error:
         (folder / "stages" / f"{stage}.error").write_text(str(error), encoding="utf-8")
         return 2
+    except KeyboardInterrupt:
+        end_processes()
+        return 130
     return 0
+
+
+def _run(stage: str, folder: Path) -> None:
+    try:
+        run_here_or_there(stage, load_context(folder))
+    except OSError as error:
+        known = explain_os_error(error)
+        if known is None:
+            raise
+        raise known from error
 
 
 if __name__ == "__main__":
