@@ -32,7 +32,7 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "selftaught_demo_cpu.yaml"
 OVERRIDES = [
-    "data.num_train_dialogues=5",
+    "data.num_train_dialogues=20",
     "data.num_valid_dialogues=2",
     "data.num_test_dialogues=2",
     "data.num_test_ood_dialogues=1",
@@ -43,15 +43,15 @@ OVERRIDES = [
     "model.tiny.num_kv_heads=1",
     "model.tiny.intermediate_size=128",
     "warm_start.scripts={execute: 0.5}",
-    "warm_start.trajectories_per_turn=4",
+    "warm_start.trajectories_per_turn=2",
     "warm_start.corrections_per_turn=0",
     "warm_start.num_steps=120",
     "warm_start.num_ranks=1",
     "warm_start.batch_size=8",
     "selftaught.rounds=1",
     "selftaught.samples_per_item=4",
-    "selftaught.max_items=8",
-    "selftaught.items_per_file=2",
+    "selftaught.max_items=24",
+    "selftaught.items_per_file=6",
     "selftaught.fine_tune.num_ranks=1",
     "selftaught.fine_tune.batch_size=4",
     "selftaught.fine_tune.num_epochs=1",
@@ -139,10 +139,10 @@ def test_a_killed_round_keeps_its_files_of_samples(run: Run) -> None:
     after = times(run.folder / "rounds" / "1" / "samples")
     assert {name: after[name] for name in run.first_files} == run.first_files
     assert "warm start: done before, kept" in run.resumed
-    # 8 items, 2 in each file, 4 samples of each.
+    # 24 items, 6 in each file, 4 samples of each.
     assert len(after) == 4
     rows = read_trajectories(run.folder / "rounds" / "1" / "samples" / "*.parquet")
-    assert len(rows) == 32
+    assert len(rows) == 96
     assert {row.policy for row in rows} == {"round_1"}
 
 
@@ -178,7 +178,7 @@ def test_the_round_has_a_model_scores_and_a_place_in_the_report(run: Run) -> Non
     assert checkpoints["chosen"] == checkpoints["checkpoints"][-1]["step"]
     summary = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
     first = summary["rounds"][0]
-    assert first["coverage"]["num_items"] == 8
+    assert first["coverage"]["num_items"] == 24
     assert first["gold"]["ex"] is not None
     assert first["gold"]["gain"]["turns"] == summary["turns"]
     assert "self-taught rounds" in run.resumed
