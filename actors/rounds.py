@@ -11,8 +11,9 @@ from envs.turn_env import TurnSpec
 from mtsql.data.dataset import Dataset
 from mtsql.round_files import round_folder
 from mtsql.selftaught.records import read_selection
+from mtsql.selftaught.samples import read_samples
 from mtsql.selftaught.selection import load_selected, select
-from mtsql.store import read_trajectories, write_trajectories
+from mtsql.store import StoredTrajectory, read_rows, read_trajectories, write_trajectories
 from mtsql.supervised_config import SelfTaughtConfig
 from mtsql.whole_files import write_whole
 
@@ -88,7 +89,7 @@ def select_stage(context: "StageContext", number: int) -> None:
 def fine_tune_stage(context: "StageContext", number: int) -> None:
     """The round's policy, from all that was kept so far."""
     from actors.checkpoints import fine_tune
-    from actors.sft_rows import ROWS, replayed_rows, stored_rows, write_rows
+    from actors.sft_rows import stored_rows, write_rows
 
     taught, folder = _taught(context), round_folder(context.folder, number)
     note = folder / "facts.json"
@@ -98,13 +99,7 @@ def fine_tune_stage(context: "StageContext", number: int) -> None:
             for one in range(1, number + 1)
             for row in stored_rows(read_trajectories(round_folder(context.folder, one) / SELECTED))
         ]
-        if taught.replay:
-            scripts = context.folder / "warm_start" / ROWS
-            rows += replayed_rows(
-                scripts,
-                round(taught.replay * len(rows)),
-                seed=f"{context.config.seed}/replay/{number}",
-            )
+        rows += stored_rows(replayed(context, number, round(taught.replay * len(rows))))
         facts = write_rows(rows, folder, taught.fine_tune, seed=context.config.seed)
         # Last: its presence says that the rows are whole.
         write_whole(note, json.dumps(asdict(facts), indent=1))
@@ -117,6 +112,23 @@ def fine_tune_stage(context: "StageContext", number: int) -> None:
         context.folder / "metrics" / f"round_{number}.jsonl",
         progress=context.report,
     )
+
+
+def replayed(context: "StageContext", number: int, num_drawn: int) -> list[StoredTrajectory]:
+    """Scripted trajectories to learn again, drawn by seed and round, in their order.
+
+    Only right ones that looked, by the rule for short trajectories: a replay of blind answers would
+    undo what the rounds teach.
+    """
+    if not num_drawn:
+        return []
+    path = context.folder / "warm_start" / "scripted.parquet"
+    least = _taught(context).selection.short_from
+    right = [
+        one.row for one in read_samples(path) if one.is_valid and one.num_interactions >= least
+    ]
+    draws = Random(f"{context.config.seed}/replay/{number}")
+    return read_rows(path, sorted(draws.sample(right, min(num_drawn, len(right)))))
 
 
 PARTS = {"sample": sample_stage, "select": select_stage, "fine_tune": fine_tune_stage}

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +15,7 @@ from mtsql.supervised_config import FineTuneConfig, WarmStartConfig
 
 ROWS = "rows.parquet"
 VALIDATION = "validation.parquet"
-SCHEMA = pa.schema(
-    [
-        ("input_ids", pa.list_(pa.int32())),
-        ("loss_mask", pa.list_(pa.int8())),
-        ("dialogue_id", pa.string()),
-    ]
-)
+SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("loss_mask", pa.list_(pa.int8()))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,22 +65,6 @@ def stored_rows(trajectories: Iterable[StoredTrajectory]) -> list[SFTRow]:
     return [
         sft_row(one.dialogue_id, one.prompt_ids, one.response_ids, one.response_mask)
         for one in trajectories
-    ]
-
-
-def replayed_rows(path: Path, num_rows: int, *, seed: str) -> list[SFTRow]:
-    """Rows of another training, drawn by seed without repetition, in their order; at most all."""
-    table = pq.read_table(path, schema=SCHEMA)
-    num_drawn = min(num_rows, table.num_rows)
-    numbers = sorted(Random(seed).sample(range(table.num_rows), num_drawn))
-    drawn = table.take(numbers)
-    return [
-        SFTRow(
-            dialogue_id=str(dialogue_id),
-            input_ids=ids.values.to_numpy(),
-            loss_mask=mask.values.to_numpy(),
-        )
-        for ids, mask, dialogue_id in zip(*drawn.columns, strict=True)
     ]
 
 
@@ -152,10 +129,6 @@ def _write(path: Path, rows: Sequence[SFTRow]) -> None:
     with pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
         for begin in range(0, len(rows), 1024):
             part = rows[begin : begin + 1024]
-            columns = [
-                [row.input_ids for row in part],
-                [row.loss_mask for row in part],
-                [row.dialogue_id for row in part],
-            ]
+            columns = [[row.input_ids for row in part], [row.loss_mask for row in part]]
             writer.write_table(pa.table(columns, schema=SCHEMA))
     partial.replace(path)

@@ -109,7 +109,7 @@ class SelfTaughtConfig(Section):
     init: Literal["last", "base"] = "last"
     """What each round fine-tunes: the last round's model, or the one that the rounds began with."""
     replay: NonNegativeFloat = 0.0
-    """Scripted trajectories of the warm start that are learned beside each kept one, drawn anew in
-    every round: a small model forgets what its own trajectories do not show."""
+    """Scripted trajectories of the warm start learned beside each kept one, drawn anew in every
+    round among the right ones that looked: a small model forgets what its own do not show."""
     selection: SelectionConfig = SelectionConfig()
     fine_tune: FineTuneConfig = FineTuneConfig()

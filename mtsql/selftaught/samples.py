@@ -13,7 +13,8 @@ nothing and is none; neither is a verdict.
 """
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -147,9 +148,33 @@ def read_items(
                 progress(number, len(paths))
 
 
+def read_samples(path: Path) -> list[Sample]:
+    """Every row of one file, whatever items they belong to.
+
+    Raises:
+        DataError: the file holds no trajectories.
+    """
+    with duckdb.connect(config=_SETTINGS) as connection:
+        connection.execute("SET enable_progress_bar = false")
+        with _named(path):
+            return [_sample(path.name, row) for row in _rows(path, connection)]
+
+
+@contextmanager
+def _named(path: Path) -> Generator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: cannot be read as trajectories of this version ({reason}); "
+            "remove it and sample the round again"
+        ) from error
+
+
 def _items_of(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[Item]:
     seen: set[str] = set()
-    try:
+    with _named(path):
         for (turn_id, dialogue_id, hardness), rows in groupby(
             _rows(path, connection), key=lambda row: row[1:4]
         ):
@@ -161,12 +186,6 @@ def _items_of(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[Ite
             seen.add(turn_id)
             samples = tuple(_sample(path.name, row) for row in rows)
             yield Item(turn_id=turn_id, dialogue_id=dialogue_id, hardness=hardness, samples=samples)
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: cannot be read as trajectories of this version ({reason}); "
-            "remove it and sample the round again"
-        ) from error
 
 
 def _rows(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
