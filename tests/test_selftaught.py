@@ -55,7 +55,7 @@ OVERRIDES = [
     "selftaught.fine_tune.num_ranks=1",
     "selftaught.fine_tune.batch_size=4",
     "selftaught.fine_tune.num_epochs=1",
-    "selftaught.fine_tune.num_validation_dialogues=1",
+    "selftaught.fine_tune.num_validation_dialogues=0",
     "evaluation.splits=[test]",
     "machine.learner_threads=1",
 ]
