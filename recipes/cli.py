@@ -577,7 +577,7 @@ def _add_bench_evaluator(parts: Commands) -> None:
     _add_recipe(parser)
     parser.add_argument("--model", type=Path, help="a model folder (default: the run's warm start)")
     parser.add_argument(
-        "--items", type=_positive, default=48, metavar="N", help="of each run; default: 48"
+        "--items", type=_positive, default=96, metavar="N", help="of each run; default: 96"
     )
     parser.add_argument("--runs", type=_positive, default=5, metavar="N", help="default: 5")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

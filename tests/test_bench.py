@@ -1,12 +1,17 @@
 """The benchmarks run and count; what they measure on this machine is not asserted."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("ray")
 
+from mtsql.config import TinyModelConfig
+from mtsql.data.embedded import generate
 from recipes.cli import main
+
+DEMO = str(Path(__file__).resolve().parent.parent / "recipes" / "demo_cpu.yaml")
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -42,4 +47,30 @@ def test_the_selection_bench_gives_every_figure(capsys: pytest.CaptureFixture[st
     assert 0 < figures["num_kept"] <= figures["num_valid"] < 200
     assert 0 < figures["num_solved"] < 40
     for name in ("wall_s", "cpu_s", "peak_mb"):
+        assert figures[name] > 0
+
+
+@pytest.mark.slow
+def test_the_sampling_bench_gives_every_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("vllm")
+    create = pytest.importorskip("actors.tiny_model").create
+    sizes = {"num_train": 4, "num_valid": 1, "num_test": 1, "num_test_ood": 1}
+    generate(tmp_path / "data", seed=1, **sizes)
+    tiny = TinyModelConfig(vocab_size=600, hidden_size=64, num_layers=1, num_heads=2)
+    create(tmp_path / "model", ["show the names of all shops"], tiny, seed=1)
+    words = ["bench", "sampling", DEMO, f"run_dir={tmp_path}", "machine.learner_threads=1"]
+    words += ["environment.max_prompt_tokens=800", "model.tiny.max_position=2048"]
+    words += ["--model", str(tmp_path / "model"), "--runs", "1", "--json"]
+    assert main([*words, "--items", "400"]) == 2
+    assert "training turns; 1 runs of 400 items take 404" in capsys.readouterr().err
+    assert main([*words, "--items", "2"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    # Two items with 20 samples each; an untrained model writes at least one message.
+    assert figures["requests"] >= 40
+    assert figures["tokens"] >= figures["requests"]
+    ratio = figures["ours_s"] / figures["offline_s"]
+    assert figures["times_offline"] == pytest.approx(ratio, rel=0.01)
+    for name in ("offline_unseeded_s", "ours_start_s", "offline_start_s", "trajectories_per_s"):
         assert figures[name] > 0

@@ -77,7 +77,7 @@ def run(
 
 
 def items_of(dataset: Dataset) -> list[TurnSpec]:
-    """All training turns, spread over the dialogues' databases as a round's are."""
+    """All training turns, in the order of the dialogues."""
     return gold_specs(dataset, "train")
 
 
