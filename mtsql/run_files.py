@@ -5,7 +5,6 @@ Each file is checked as it is read; a broken one is named with the fix.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
@@ -14,8 +13,9 @@ from mtsql.evaluation.scores import Scores
 from mtsql.mistakes import ScriptFacts
 from mtsql.round_files import policy_order
 from mtsql.selftaught.progress import RoundProgress
+from mtsql.whole_files import read_record
 
-Model = TypeVar("Model", bound=BaseModel)
+AGAIN = "evaluate the run again"
 Row = dict[str, JsonValue]
 """One line of a metrics file."""
 
@@ -89,7 +89,7 @@ def read_evaluations(run_folder: Path) -> list[Evaluation]:
         DataError: one is not what a run writes.
     """
     paths = sorted((run_folder / "evaluation").glob("*.json"))
-    found = [_read(path, Evaluation) for path in paths]
+    found = [read_record(path, Evaluation, fix=AGAIN) for path in paths]
     return sorted(found, key=lambda one: (one.history, policy_order(one.policy)))
 
 
@@ -100,7 +100,7 @@ def read_summary(run_folder: Path) -> Summary | None:
         DataError: the file is not what a run writes.
     """
     path = run_folder / "summary.json"
-    return _read(path, Summary) if path.is_file() else None
+    return read_record(path, Summary, fix=AGAIN) if path.is_file() else None
 
 
 def read_script_facts(run_folder: Path) -> ScriptFacts:
@@ -112,7 +112,7 @@ def read_script_facts(run_folder: Path) -> ScriptFacts:
     path = run_folder / "warm_start" / "facts.json"
     if not path.is_file():
         return ScriptFacts()
-    return _read(path, ScriptFacts, fix="prepare the warm start again")
+    return read_record(path, ScriptFacts, fix="prepare the warm start again")
 
 
 def series_of(rows: Sequence[Row], key: str) -> list[float | None]:
@@ -146,14 +146,3 @@ def read_rows(path: Path) -> list[Row]:
                 f"{path}: line {number} is not a JSON object; mend or remove it"
             ) from error
     return rows
-
-
-def _read(path: Path, model: type[Model], *, fix: str = "evaluate the run again") -> Model:
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(
-            f"{path}: {f'key {key!r}: ' if key else ''}{first['msg']}; {fix}"
-        ) from error

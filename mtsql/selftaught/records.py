@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from mtsql.errors import DataError
 from mtsql.supervised_config import SelectionConfig
-from mtsql.whole_files import write_whole
+from mtsql.whole_files import read_record, write_whole
 
 Rule = Literal["short", "long"]
 
@@ -132,13 +131,4 @@ def read_selection(path: Path) -> Selection:
     Raises:
         DataError: no file, or one that holds something else.
     """
-    try:
-        return Selection.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; select first") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(
-            f"{path}: {f'key {key!r}: ' if key else ''}{first['msg']}; remove it and select again"
-        ) from error
+    return read_record(path, Selection, fix="remove what is there and select again")
