@@ -1,5 +1,6 @@
 """vLLM for evaluation and sampling, its core in a process of its own: tokens in, tokens out."""
 
+import gc
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -119,7 +120,12 @@ async def engine(
     """Start vLLM on a model folder and stop it, with its processes, at the end."""
     arguments = AsyncEngineArgs(**engine_arguments(model, config, device))
     llm = _QuietLLM.from_engine_args(arguments)
+    # What is loaded by now stays: the collector need not look through all of torch, transformers
+    # and vLLM again and again.
+    gc.collect()
+    gc.freeze()
     try:
         yield Engine(llm, temperature=temperature)
     finally:
+        gc.unfreeze()
         llm.shutdown()

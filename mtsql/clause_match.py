@@ -13,8 +13,9 @@ Example: gold      SELECT name FROM shop WHERE city = 'Paris'
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from mtsql.memory import Clauses, Names, clauses, compare
+from mtsql.memory import CLAUSE_NAMES, Clauses, Names, clauses
 
 MAX_SQL_CHARS = 20_000
 """Longer text is not parsed: as long as what the SQL pool takes."""
@@ -34,6 +35,7 @@ class ClauseMatch:
     """The proposal is one query that can be read; otherwise both figures are 0."""
 
 
+@lru_cache(maxsize=8192)
 def match_clauses(sql: str, gold_sql: str, names: Names | None = None) -> ClauseMatch:
     """Never raises, whatever the texts are."""
     exact, loose = _clauses(sql, names, True), _clauses(sql, names, False)
@@ -53,8 +55,7 @@ def _f1(found: Clauses | None, gold: Clauses | None) -> float | None:
         return None
     if found is None:
         return 0.0
-    # A changed element is missing on one side and superfluous on the other.
-    cost = {"kept": 0, "added": 1, "dropped": 1, "changed": 2}
-    differences = compare(gold, found)
-    right = sum(one.kind == "kept" for one in differences)
-    return 2 * right / (2 * right + sum(cost[one.kind] for one in differences))
+    pairs = [(getattr(gold, clause), getattr(found, clause)) for clause in CLAUSE_NAMES]
+    right = sum(len(wanted & given) for wanted, given in pairs)
+    wrong = sum(len(wanted ^ given) for wanted, given in pairs)
+    return 2 * right / (2 * right + wrong)
