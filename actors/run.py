@@ -42,8 +42,8 @@ TITLES = {
     "rl": "reinforcement learning",
     "evaluate_rl": "evaluate RL",
 }
-LEARNING = ("warm_start", "rl", "fine_tune")
-"""Stages that keep what they learned so far when they are interrupted."""
+LEARNING = ("warm_start", "rl", "fine_tune", "sample")
+"""Stages that keep what they have so far when they are interrupted."""
 
 
 IGNORED = re.compile(r"^Exception ignored in.*?^\w+(?:Error|Exception)\b.*?$", re.M | re.S)
