@@ -16,13 +16,16 @@ from hand_steps import LOOSE, RIGHT, WRONG, answer, correct, execute, look, play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.rounds import replayed
+from actors.stage import StageContext
+from mtsql.config import RunConfig
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, ToolCall
 from mtsql.selftaught.clusters import clusters, cosines, distinct, medoid
 from mtsql.selftaught.embedding import FeatureEmbedder, sql_features
 from mtsql.selftaught.records import Coverage, Funnel, KeptRow, read_selection
-from mtsql.selftaught.samples import Outline, Sample, read_items
+from mtsql.selftaught.samples import Outline, Sample, read_items, read_samples
 from mtsql.selftaught.selection import load_selected, select
 from mtsql.store import StoredTrajectory, read_rows, read_trajectories, write_trajectories
 from mtsql.supervised_config import SelectionConfig
@@ -596,3 +599,35 @@ def test_a_fault_changes_nothing(attempts, fault, at, hardness):
     assert one.pass_rates() == other.pass_rates()
     assert one.figures.kept == other.figures.kept
     assert one.figures.scored == other.figures.scored
+
+
+# A replay of scripts.
+
+
+def test_a_replay_draws_from_scripts_that_looked_and_were_right(tmp_path):
+    folder = tmp_path / "warm_start"
+    rows = item("d/0", BLIND, SEEN, MISSED, FAULT, MENDED, LOOSELY, JUDGED)
+    write_trajectories(folder / "scripted.parquet", rows)
+    (folder / "rows.parquet").write_text("not of this kind")
+    samples = read_samples(folder / "scripted.parquet")
+    assert [one.row for one in samples if one.is_valid] == [0, 1, 4, 6]
+    assert [one.num_interactions for one in samples if one.is_valid] == [0, 1, 2, 1]
+
+    def drawn(number: int, num_drawn: int, **selection: int) -> list[StoredTrajectory]:
+        plain: dict[str, object] = {"name": "hand", "model": {"tiny": {}}}
+        plain["selftaught"] = {"selection": selection}
+        plain["environment"] = {"max_prompt_tokens": 500, "max_response_tokens": 500}
+        config = RunConfig.model_validate(plain)
+        context = StageContext(config=config, device="cpu", folder=tmp_path)
+        return replayed(context, number, num_drawn)
+
+    assert drawn(1, 9) == [rows[1], rows[4], rows[6]]
+    assert drawn(1, 9, short_from=0) == [rows[0], rows[1], rows[4], rows[6]]
+    assert drawn(1, 9, short_from=2, short_up_to=2) == [rows[4]]
+    assert drawn(1, 0) == []
+    twos = [drawn(number, 2) for number in range(1, 20)]
+    assert {len(two) for two in twos} == {2}
+    assert drawn(1, 2) == twos[0]
+    assert any(two != twos[0] for two in twos)
+    with pytest.raises(DataError, match=r"rows\.parquet: cannot be read as trajectories"):
+        read_samples(folder / "rows.parquet")
