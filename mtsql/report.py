@@ -25,7 +25,7 @@ from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import Share
 from mtsql.report_html import charts_row, gain_text, missing, percent, section, table
-from mtsql.report_rounds import COLUMNS, rounds_rows, rounds_section, training_charts
+from mtsql.report_rounds import COLUMNS, NOTE, rounds_rows, rounds_section, training_charts
 from mtsql.round_files import last_round, policy_title
 from mtsql.run_files import (
     Headline,
@@ -64,7 +64,7 @@ def summary_tables(summary: Summary | Mapping[str, Any]) -> list[Table]:
     summary = Summary.model_validate(summary)
     tables = [summary_table(summary)]
     if summary.rounds:
-        rounds = Table(title="self-taught rounds")
+        rounds = Table(title="self-taught rounds", caption=NOTE, caption_justify="left")
         for name in COLUMNS:
             rounds.add_column(name, justify="right")
         for cells in rounds_rows(summary.rounds):

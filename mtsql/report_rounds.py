@@ -4,28 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtsql.charts import line_chart, stacked_chart
-from mtsql.report_html import charts_row, gain_text, percent, section, table
+from mtsql.report_html import charts_row, percent, section, table
 from mtsql.run_files import RoundSummary, Row, Summary, number_at, read_rows
 
 COLUMNS = (
     "round",
     "items",
-    "solved, %",
+    "solved %",
     "kept",
-    "learned",
     "steps",
-    "corrects, %",
-    "corrects, held out, %",
+    "mends %",
+    "held out %",
     "EX",
     "EM",
-    "EX gain, points (95 % interval)",
 )
 NOTE = (
-    "Items are the training turns that no earlier round has solved; solved counts all rounds so "
-    "far. Kept: trajectories that the round adds to the training set. Steps and corrections (first "
-    "proposal wrong, last one right) are those of the round's samples, drawn from the policy of "
-    "the round before; held out, EX and EM are greedy decoding of the round's own policy with gold "
-    "history, and the gain is over the warm start."
+    "Items: training turns that no earlier round has solved; solved counts all rounds so far. "
+    "Kept: trajectories that the round adds to the training set. Steps and mends (first proposal "
+    "wrong, last one right) are of the round's samples, drawn from the policy of the round before; "
+    "held out (mends), EX and EM are of its own policy, greedy, with gold history."
 )
 
 
@@ -37,13 +34,11 @@ def rounds_rows(rounds: Sequence[RoundSummary]) -> list[tuple[str, ...]]:
             str(one.num_sampled_items),
             percent(one.coverage.share),
             str(one.funnel.num_kept),
-            str(one.num_learned),
             "-" if one.scored.mean_steps is None else f"{one.scored.mean_steps:.1f}",
             percent(one.scored.share_correcting),
             percent(one.gold.mended if one.gold else None),
             percent(one.gold.ex if one.gold else None),
             percent(one.gold.em if one.gold else None),
-            gain_text(one.gold.gain if one.gold else None),
         )
         for one in rounds
     ]
