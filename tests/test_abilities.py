@@ -42,6 +42,7 @@ def test_abilities_are_shares_of_what_was_played():
         "blind_answer": 0.5,  # the second, and the third, whose correction was never run
         "first_right": 0.5,
         "right": 0.5,
+        "mended": 0.25,  # the first: wrong, then right
         "mean_steps": (6 + 2 + 4 + 5) / 4,
     }
 

@@ -1,6 +1,9 @@
 """The benchmarks run and count; what they measure on this machine is not asserted."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ from mtsql.config import TinyModelConfig
 from mtsql.data.embedded import generate
 from recipes.cli import main
 
-DEMO = str(Path(__file__).resolve().parent.parent / "recipes" / "demo_cpu.yaml")
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = str(ROOT / "recipes" / "demo_cpu.yaml")
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -51,9 +55,7 @@ def test_the_selection_bench_gives_every_figure(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_the_sampling_bench_gives_every_figure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_sampling_bench_gives_every_figure(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     create = pytest.importorskip("actors.tiny_model").create
     sizes = {"num_train": 4, "num_valid": 1, "num_test": 1, "num_test_ood": 1}
@@ -63,10 +65,25 @@ def test_the_sampling_bench_gives_every_figure(
     words = ["bench", "sampling", DEMO, f"run_dir={tmp_path}", "machine.learner_threads=1"]
     words += ["environment.max_prompt_tokens=800", "model.tiny.max_position=2048"]
     words += ["--model", str(tmp_path / "model"), "--runs", "1", "--json"]
-    assert main([*words, "--items", "400"]) == 2
-    assert "training turns; 1 runs of 400 items take 404" in capsys.readouterr().err
-    assert main([*words, "--items", "2"]) == 0
-    figures = json.loads(capsys.readouterr().out)
+
+    def call(num_items: int) -> subprocess.CompletedProcess[str]:
+        # In a process of its own: the command ends every descendant that it has.
+        return subprocess.run(
+            [sys.executable, "-m", "recipes.cli", *words, "--items", str(num_items)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    refused = call(400)
+    assert refused.returncode == 2
+    assert "training turns; 1 runs of 400 items take 404" in refused.stderr
+    done = call(2)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
     # Two items with 20 samples each; an untrained model writes at least one message.
     assert figures["requests"] >= 40
     assert figures["tokens"] >= figures["requests"]

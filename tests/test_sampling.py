@@ -399,7 +399,7 @@ def sample_with_vllm(folder: Path) -> None:
         )
 
     def kill(done: int, total: int) -> None:
-        if done:
+        if any((folder / "dead").glob("*.parquet")):
             children = psutil.Process().children(recursive=True)
             for child in children:
                 if "EngineCore" in child.name():
