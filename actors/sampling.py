@@ -33,7 +33,7 @@ IN_FLIGHT = 2
 their environment, the engine still has a full batch."""
 
 Progress = Callable[[int, int], None]
-"""Told (samples written, samples in all)."""
+"""Told (samples played, samples in all)."""
 
 
 class SeededSample(Protocol):

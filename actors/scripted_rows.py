@@ -7,13 +7,14 @@ from pathlib import Path
 
 from actors import tiny_model
 from actors.codec import codec_for, load_tokenizer, token_counter
+from actors.prompt_texts import prompts_of
 from actors.recorder import Played, stored_row
 from actors.rollout import TokenSequence, encode
 from actors.run_data import gold_specs, load_run_data
 from actors.sft_rows import SFTRow, sft_row, write_rows
 from envs.mistakes import misleading_columns
 from envs.scripted import scripted_trajectories
-from envs.turn_env import TurnEnv, TurnSpec
+from envs.turn_env import Message, TurnSpec
 from mtsql.config import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.mistakes import Scripted, script_facts
@@ -79,22 +80,6 @@ def _learned(trajectory: Trajectory, sequence: TokenSequence, *, is_drill: bool)
     return mask
 
 
-async def _prompts(
-    config: RunConfig,
-    dataset: Dataset,
-    specs: list[TurnSpec],
-    count_tokens: CountTokens = approximate_tokens,
-) -> dict[str, list[dict[str, str]]]:
-    """The first messages of every turn, by turn_id; they may show values of the database."""
-    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
-        return {
-            spec.turn.turn_id: await TurnEnv(
-                spec, pool, config.environment, config.sql.limits(), count_tokens=count_tokens
-            ).start()
-            for spec in specs
-        }
-
-
 def prepare_rows(
     config: RunConfig,
     warm_start: WarmStartConfig,
@@ -118,7 +103,12 @@ def prepare_rows(
     whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
     scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]
     by_turn = {spec.turn.turn_id: spec for spec in specs}
-    prompts = asyncio.run(_prompts(config, dataset, list(by_turn.values())))
+
+    def prompts_by_turn(count_tokens: CountTokens) -> dict[str, list[Message]]:
+        prompts = asyncio.run(prompts_of(config, dataset, list(by_turn.values()), count_tokens))
+        return dict(zip(by_turn, prompts, strict=True))
+
+    prompts = prompts_by_turn(approximate_tokens)
     dialect = DIALECTS[config.environment.dialect]
     if config.model.tiny is not None:
         base = folder / "base"
@@ -136,8 +126,7 @@ def prepare_rows(
     tokenizer = load_tokenizer(base)
     if config.environment.max_schema_tokens is not None:
         # A tiny model's tokenizer is made of prompts, so only now they can be measured with it.
-        counter = token_counter(tokenizer)
-        prompts = asyncio.run(_prompts(config, dataset, list(by_turn.values()), counter))
+        prompts = prompts_by_turn(token_counter(tokenizer))
     codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
     played: list[Played] = []

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from actors.codec import Codec, codec_for
+from actors.codec import Codec, codec_for, token_counter
+from actors.prompt_texts import played_specs, prompts_of, specs_by_turn
 from actors.run_data import load_run_data
-from actors.stored_prompts import played_specs, prompts_of, specs_by_turn
 from envs.prompts import prompt_version
 from envs.turn_env import TurnSpec
 from mtsql.config import RunConfig, explain
@@ -147,7 +147,9 @@ def export(
                 result.left_out[why] += 1
             else:
                 kept.append((path, row, spec, weights))
-    prompts = asyncio.run(prompts_of(config, dataset, [spec for _, _, spec, _ in kept], tokenizer))
+    prompts = asyncio.run(
+        prompts_of(config, dataset, [spec for _, _, spec, _ in kept], token_counter(tokenizer))
+    )
     numbers: Counter[str] = Counter()
     for (path, row, _, weights), prompt in zip(kept, prompts, strict=True):
         if codec.prompt(prompt) != list(row.prompt_ids):

@@ -1,17 +1,17 @@
-"""The text of stored prompts: a trajectory file holds them in tokens only."""
+"""The text of prompts, from a run's data: a trajectory file holds them in tokens only."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from actors.codec import token_counter
 from actors.run_data import gold_specs
 from envs.play import remembered
 from envs.turn_env import Message, PastTurn, TurnEnv, TurnSpec
 from mtsql.config import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.errors import DataError
+from mtsql.schema_budget import CountTokens
 from mtsql.sql.pool import LocalPool
 from mtsql.store import StoredTrajectory
 
@@ -68,10 +68,9 @@ async def prompts_of(
     config: RunConfig,
     dataset: Dataset,
     specs: Sequence[TurnSpec],
-    tokenizer: Any,  # noqa: ANN401 - transformers' tokenizers share no useful type
+    count_tokens: CountTokens,
 ) -> list[list[Message]]:
     """The first messages of each turn; they may show values of the database."""
-    count_tokens = token_counter(tokenizer)
     made: dict[tuple[str, tuple[PastTurn, ...]], list[Message]] = {}
     async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
         for spec in specs:
