@@ -122,6 +122,9 @@ def _run_stages(
     device = device_of(config)
     if config.model.path is not None:
         check_model(Path(config.model.path), "model.path")
+    if config.selftaught is not None and config.selftaught.selection.embedder is not None:
+        # Not only when a round has been sampled for hours.
+        check_model(config.selftaught.selection.embedder, "selftaught.selection.embedder")
     _check_data(config)
     with _taken_back(config.folder):
         folder = open_run(config, device, restart=restart)

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from actors.rounds import drawn_items
-from actors.run import open_run, stages_of, title_of
+from actors.run import open_run, selftaught, stages_of, title_of
 from actors.stage import StageContext
 from envs.turn_env import TurnSpec
 from mtsql.config import RunConfig
-from mtsql.errors import ConfigError
+from mtsql.errors import ConfigError, ModelError
 from mtsql.report import summary_tables, write_report
 from mtsql.report_rounds import COLUMNS
 from mtsql.round_files import is_needless, last_round, model_folder, policy_order, round_of
@@ -144,6 +144,13 @@ def test_a_run_may_get_more_rounds_until_rl_has_begun(tmp_path: Path) -> None:
     (folder / "rl").mkdir()
     with pytest.raises(ConfigError, match=r"selftaught\.rounds was 3, is 4"):
         open_run(recipe(folder, selftaught={"rounds": 4}), "cpu", restart=False)
+
+
+def test_an_embedder_that_is_none_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    taught = {"selection": {"embedder": tmp_path / "nothing"}}
+    with pytest.raises(ModelError, match=r"selftaught\.selection\.embedder .*: no config\.json"):
+        selftaught(recipe(tmp_path / "run", selftaught=taught))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_items_are_drawn_once_by_seed_and_keep_their_order() -> None:
