@@ -49,7 +49,7 @@ def fine_tune(
         The published Hugging Face folder.
 
     Raises:
-        ConfigError: batch, rows and ranks do not fit each other.
+        ConfigError: there are fewer rows than ranks.
     """
     model, checkpoints = folder / "model", folder / "checkpoints"
     if not model.exists():

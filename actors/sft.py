@@ -69,14 +69,9 @@ def settle(
     half of the steps at most.
 
     Raises:
-        ConfigError: the ranks cannot share a batch evenly, or there are fewer rows than ranks.
+        ConfigError: there are fewer rows than ranks.
     """
     key = key_of(fine_tune)
-    if fine_tune.batch_size % num_ranks:
-        raise ConfigError(
-            f"{key}.batch_size is {fine_tune.batch_size}, but {num_ranks} ranks share it: "
-            f"make it a multiple, or set {key}.num_ranks"
-        )
     if num_rows < num_ranks:
         raise ConfigError(
             f"{key}.num_ranks is {num_ranks}, but there are {num_rows} trajectories to learn: "
@@ -127,7 +122,7 @@ def train(
         The exported checkpoints in order of step; the last only, unless they are to be compared.
 
     Raises:
-        ConfigError: batch, rows and ranks do not fit each other.
+        ConfigError: there are fewer rows than ranks.
     """
     files = [rows, *([] if validation is None else [validation])]
     settled = settle(

@@ -26,7 +26,7 @@ from pydantic import (
 from mtsql.config_section import Section
 from mtsql.errors import ConfigError
 from mtsql.sql.records import QueryLimits
-from mtsql.supervised_config import SelfTaughtConfig, WarmStartConfig
+from mtsql.supervised_config import FineTuneConfig, SelfTaughtConfig, WarmStartConfig
 
 HistoryMode = Literal["gold", "predicted"]
 DataSource = Literal["embedded", "sparc", "cosql", "spider"]
@@ -324,6 +324,16 @@ class RunConfig(Section):
                 "selftaught.replay repeats the warm start's scripts: keep warm_start, or set "
                 "selftaught.replay=0"
             )
+        fine_tunes: dict[str, FineTuneConfig | None] = {"warm_start": self.warm_start}
+        if self.selftaught is not None:
+            fine_tunes["selftaught.fine_tune"] = self.selftaught.fine_tune
+        for key, one in fine_tunes.items():
+            num_ranks = 1 if one is None else one.num_ranks or self.machine.gpus_per_node
+            if one is not None and one.batch_size % num_ranks:
+                raise ValueError(
+                    f"{key}.batch_size is {one.batch_size}, but {num_ranks} ranks share it: "
+                    f"make it a multiple, or set {key}.num_ranks"
+                )
         environment = self.environment
         room = environment.max_prompt_tokens + environment.max_response_tokens
         if self.model.tiny is not None and room > self.model.tiny.max_position:

@@ -370,8 +370,6 @@ def test_what_depends_on_the_rows_is_settled() -> None:
     assert (one_step.batch_size, one_step.num_steps, one_step.warmup_steps) == (1, 3, 1)
     given = wanted.model_copy(update={"num_steps": 7})
     assert settle(given, num_rows=10, longest_tokens=10, num_ranks=1).num_steps == 7
-    with pytest.raises(ConfigError, match=r"warm_start\.batch_size is 32, but 3 ranks"):
-        settle(wanted, num_rows=100, longest_tokens=10, num_ranks=3)
     with pytest.raises(
         ConfigError, match=r"selftaught\.fine_tune\.num_ranks is 4, but there are 3"
     ):
