@@ -29,10 +29,15 @@ from mtsql.protocol.wire import (
 
 
 def render_action(action: ToolCall | Answer) -> str:
-    """The canonical message of an action in the `actions` dialect."""
+    """The canonical message of an action: a call with what it has of the dialect's arguments."""
     if isinstance(action, Answer):
         return render_call(ActionName.ANSWER, {})
-    fields = {"sql": action.sql, "target": action.target, "verdict": action.verdict}
+    fields = {
+        "name": action.view,
+        "sql": action.sql,
+        "target": action.target,
+        "verdict": action.verdict,
+    }
     return render_call(
         action.name, {key: value for key, value in fields.items() if value is not None}
     )
@@ -87,7 +92,8 @@ def _parse(message: str) -> Reading:
     return Reading(actions=(parse_action(message),))
 
 
-def _render(actions: Sequence[ToolCall | Answer]) -> str:
+def render_only(actions: Sequence[ToolCall | Answer]) -> str:
+    """For dialects whose messages hold one action each."""
     (action,) = actions
     return render_action(action)
 
@@ -111,7 +117,7 @@ ACTIONS = Dialect(
         tool(ActionName.ANSWER, "Give the current proposal as the final answer."),
     ),
     parse=_parse,
-    render=_render,
+    render=render_only,
     fixed_texts=(
         '<tool_call>\n{"name": "propose", "arguments": {"sql": "',
         '<tool_call>\n{"name": "correct", "arguments": {"sql": "',

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from sqlglot import TokenType
 from sqlglot.errors import SqlglotError
 
-from mtsql.protocol.actions import SQL
+from mtsql.protocol.actions import SQL, render_only
 from mtsql.protocol.records import (
     Action,
     ActionName,
@@ -39,7 +39,6 @@ from mtsql.protocol.wire import (
     SqlArguments,
     explain,
     only_call,
-    render_call,
     tool,
     with_plain_arguments,
 )
@@ -161,27 +160,8 @@ def _view_sql(sql: str) -> str:
     return bare_sql(sql).rstrip(" \t\r\n;")
 
 
-def render_cocte(action: ToolCall | Answer) -> str:
-    if isinstance(action, Answer):
-        return render_call(ActionName.ANSWER, {})
-    fields = {
-        "name": action.view,
-        "sql": action.sql,
-        "target": action.target,
-        "verdict": action.verdict,
-    }
-    return render_call(
-        action.name, {key: value for key, value in fields.items() if value is not None}
-    )
-
-
 def _parse(message: str) -> Reading:
     return Reading(actions=(parse_cocte(message),))
-
-
-def _render(actions: Sequence[ToolCall | Answer]) -> str:
-    (action,) = actions
-    return render_cocte(action)
 
 
 _VIEW_NAME = {"type": "string", "description": "A new name: letters, digits and _."}
@@ -208,7 +188,7 @@ COCTE = Dialect(
         tool(ActionName.ANSWER, "Give the chain, with its last view as the query."),
     ),
     parse=_parse,
-    render=_render,
+    render=render_only,
     fixed_texts=(
         '<tool_call>\n{"name": "propose", "arguments": {"name": "',
         '", "sql": "',
