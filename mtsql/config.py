@@ -253,6 +253,7 @@ class MachineConfig(Section):
     gpus_per_node: PositiveInt = 1
     """On a CPU machine: learner ranks."""
     learner_threads: PositiveInt = 2
+    """On a CPU machine: threads of the learner, which its ranks share, and of vLLM's engine."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     rollout_memory_share: PositiveFloat = Field(default=0.6, le=1)
     """Share of a GPU's memory for vLLM's weights and cache."""
