@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mtsql.errors import DataError
-from recipes import cli, doctor
+from recipes import commands, doctor
 from recipes.cli import main, parse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,7 +142,7 @@ def test_how_a_command_ends(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "doctor", failing(error))
+    monkeypatch.setattr(commands, "doctor", failing(error))
     assert main(["doctor"]) == code
     text = capsys.readouterr().err
     assert text.startswith(message)
@@ -150,15 +150,15 @@ def test_how_a_command_ends(
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "doctor", failing(ZeroDivisionError()))
+    monkeypatch.setattr(commands, "doctor", failing(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         main(["doctor"])
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     program = (
-        "import sys; from recipes import cli; "
-        "cli.doctor = lambda _: print('x' * 1_000_000) or 0; sys.exit(cli.main(['doctor']))"
+        "import sys; from recipes import cli, commands; "
+        "commands.doctor = lambda _: print('x' * 1_000_000) or 0; sys.exit(cli.main(['doctor']))"
     )
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f'"{sys.executable}" -c "{program}" | head -c 1'],
@@ -173,7 +173,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 def test_a_core_install_is_told_what_training_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "STACK", ("torch_that_is_not_there",))
+    monkeypatch.setattr(commands, "STACK", ("torch_that_is_not_there",))
     assert main(["train", DEMO]) == 2
     assert "not installed: torch_that_is_not_there; run `make env`" in capsys.readouterr().err
 
