@@ -262,6 +262,7 @@ class MachineConfig(Section):
     max_running: PositiveInt = 128
     """Sequences that one vLLM replica decodes together."""
     tensor_parallel: PositiveInt = 1
+    """GPUs that one vLLM replica takes; a divisor of gpus_per_node."""
     agent_workers: PositiveInt = 1
     """Ray actors that play trajectories."""
     ray_address: str | None = None
@@ -335,6 +336,12 @@ class RunConfig(Section):
                     f"{key}.batch_size is {one.batch_size}, but {num_ranks} ranks share it: "
                     f"make it a multiple, or set {key}.num_ranks"
                 )
+        machine = self.machine
+        if machine.gpus_per_node % machine.tensor_parallel:
+            raise ValueError(
+                f"machine.tensor_parallel is {machine.tensor_parallel}, which does not divide "
+                f"machine.gpus_per_node {machine.gpus_per_node}: set one of them"
+            )
         environment = self.environment
         room = environment.max_prompt_tokens + environment.max_response_tokens
         if self.model.tiny is not None and room > self.model.tiny.max_position:

@@ -83,10 +83,12 @@ def test_rewards_of_several_kinds_need_an_advantage_that_knows_them() -> None:
         load_config(demo, ["reward.preset=r1"])
 
 
-def test_a_batch_that_the_ranks_cannot_share_is_refused_before_any_work() -> None:
+def test_what_the_ranks_cannot_share_is_refused_before_any_work() -> None:
     demo = ROOT / "recipes" / "selftaught_demo_cpu.yaml"
     with pytest.raises(ConfigError, match=r"warm_start\.batch_size is 32, but 7 ranks"):
         load_config(demo, ["machine.gpus_per_node=7", "warm_start.num_ranks=null"])
+    with pytest.raises(ConfigError, match=r"machine\.tensor_parallel is 4, which does not divide"):
+        load_config(demo, ["machine.gpus_per_node=6", "machine.tensor_parallel=4"])
     rounds = ["selftaught.fine_tune.batch_size=10", "selftaught.fine_tune.num_ranks=4"]
     with pytest.raises(
         ConfigError, match=r"selftaught\.fine_tune\.batch_size is 10, but 4 ranks.*num_ranks"
