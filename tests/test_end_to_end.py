@@ -7,11 +7,9 @@ The policy of this size learns nothing; what is asserted is that every part does
 """
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from small_runs import COMMAND, LIMIT_S, ROOT, SMALL_MODEL, call, environment
 
 from mtsql.config import RunConfig, load_config
 from mtsql.curriculum import Curriculum
@@ -34,34 +33,24 @@ pytestmark = [
     pytest.mark.skipif(find_spec("verl") is None, reason="needs ray, verl and vLLM: `make env`"),
 ]
 
-ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-m", "recipes.cli"]
 DEMO = ROOT / "recipes" / "demo_cpu.yaml"
 OVERRIDES = [
+    *SMALL_MODEL,
     "data.num_train_dialogues=60",
     "data.num_valid_dialogues=3",
     "data.num_test_dialogues=6",
     "data.num_test_ood_dialogues=3",
-    "model.tiny.vocab_size=1000",
-    "model.tiny.hidden_size=64",
-    "model.tiny.num_layers=2",
-    "model.tiny.num_heads=2",
-    "model.tiny.num_kv_heads=1",
-    "model.tiny.intermediate_size=128",
     "environment.max_steps=4",
     "environment.max_prompt_tokens=600",
     "environment.max_response_tokens=160",
     "environment.max_step_tokens=48",
     "warm_start.num_steps=20",
-    "warm_start.num_ranks=1",
-    "warm_start.batch_size=8",
     "warm_start.warmup_steps=4",
     "rl.num_steps=2",
     "rl.turns_per_step=4",
     "rl.group_size=2",
     "rl.save_every=1",
     "evaluation.histories=[gold,predicted]",
-    "machine.learner_threads=1",
 ]
 STAGES = ["data", "warm_start", "evaluate_warm_start", "rl", "evaluate_rl"]
 TITLES = [
@@ -71,8 +60,6 @@ TITLES = [
     "reinforcement learning",
     "evaluate RL",
 ]
-LIMIT_S = 600
-"""For one call; it takes about a minute and a half on two free cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,22 +83,6 @@ class Run:
     words: tuple[str, ...]
     interrupted: Interrupted
     resumed_stdout: str
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-
-
-def call(words: tuple[str, ...], limit_s: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        words,
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=limit_s,
-    )
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -178,7 +149,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     shutil.copyfile(DEMO, recipe)
     words = (*COMMAND, "train", str(recipe), *overrides)
     interrupted = interrupt_in_rl(words, folder, home / "first.log")
-    resumed = call(words, LIMIT_S)
+    resumed = call(words)
     assert resumed.returncode == 0, f"{resumed.stdout}\n{resumed.stderr}"
     return Run(
         folder=folder,
@@ -348,7 +319,7 @@ def test_another_recipe_does_not_touch_a_finished_run(run: Run) -> None:
 def test_evaluating_again_gives_the_same_verdicts(run: Run, tmp_path: Path) -> None:
     recipe, *overrides = run.words[len(COMMAND) + 1 :]
     words = ["eval", recipe, *overrides, "--policy", "warm_start", "--history", "gold"]
-    done = call((*COMMAND, *words, "--out", str(tmp_path / "again")), LIMIT_S)
+    done = call((*COMMAND, *words, "--out", str(tmp_path / "again")))
     assert done.returncode == 0, done.stderr
     name = "warm_start-gold.json"
     again = json.loads((tmp_path / "again" / name).read_text(encoding="utf-8"))

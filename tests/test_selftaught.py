@@ -8,10 +8,8 @@ The policy learns a handful of turns by heart, so that its samples are right at 
 """
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from small_runs import COMMAND, LIMIT_S, ROOT, SMALL_MODEL, call, environment
 
 from mtsql.config import load_config
 from mtsql.selftaught.records import read_selection
@@ -29,25 +28,17 @@ pytestmark = [
     pytest.mark.skipif(find_spec("verl") is None, reason="needs verl and vLLM: `make env`"),
 ]
 
-ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "selftaught_demo_cpu.yaml"
 OVERRIDES = [
+    *SMALL_MODEL,
     "data.num_train_dialogues=20",
     "data.num_valid_dialogues=2",
     "data.num_test_dialogues=2",
     "data.num_test_ood_dialogues=1",
-    "model.tiny.vocab_size=1000",
-    "model.tiny.hidden_size=64",
-    "model.tiny.num_layers=2",
-    "model.tiny.num_heads=2",
-    "model.tiny.num_kv_heads=1",
-    "model.tiny.intermediate_size=128",
     "warm_start.scripts={execute: 0.5}",
     "warm_start.trajectories_per_turn=2",
     "warm_start.corrections_per_turn=0",
     "warm_start.num_steps=120",
-    "warm_start.num_ranks=1",
-    "warm_start.batch_size=8",
     "selftaught.rounds=1",
     "selftaught.samples_per_item=4",
     "selftaught.max_items=24",
@@ -57,10 +48,7 @@ OVERRIDES = [
     "selftaught.fine_tune.num_epochs=1",
     "selftaught.fine_tune.num_validation_dialogues=0",
     "evaluation.splits=[test]",
-    "machine.learner_threads=1",
 ]
-LIMIT_S = 600
-"""For one call; it takes about a minute on two free cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,25 +63,13 @@ class Run:
     """Files of the first round when it was done."""
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-
-
 def times(folder: Path) -> dict[str, int]:
     paths = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
-def call(words: list[str]) -> str:
-    done = subprocess.run(
-        words,
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_S,
-    )
+def printed(words: list[str]) -> str:
+    done = call(words)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
@@ -124,13 +100,12 @@ def kill_in_sampling(words: list[str], samples: Path, log: Path) -> dict[str, in
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     home = tmp_path_factory.mktemp("selftaught")
     folder = home / "run"
-    words = [sys.executable, "-m", "recipes.cli", "selftaught", str(RECIPE), f"run_dir={folder}"]
-    words += OVERRIDES
+    words = [*COMMAND, "selftaught", str(RECIPE), f"run_dir={folder}", *OVERRIDES]
     first = folder / "rounds" / "1"
     files = kill_in_sampling(words, first / "samples", home / "killed.log")
-    resumed = call(words)
+    resumed = printed(words)
     before = times(first)
-    extended = call([*words, "--rounds", "2"])
+    extended = printed([*words, "--rounds", "2"])
     return Run(folder=folder, first_files=files, resumed=resumed, extended=extended, before=before)
 
 
