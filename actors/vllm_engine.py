@@ -1,6 +1,5 @@
 """vLLM for evaluation and sampling, its core in a process of its own: tokens in, tokens out."""
 
-import gc
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from actors.rollout import ModelFault, Sampled
+from mtsql.collector import long_lived_objects
 from mtsql.config import RunConfig
 
 
@@ -120,12 +120,8 @@ async def engine(
     """Start vLLM on a model folder and stop it, with its processes, at the end."""
     arguments = AsyncEngineArgs(**engine_arguments(model, config, device))
     llm = _QuietLLM.from_engine_args(arguments)
-    # What is loaded by now stays: the collector need not look through all of torch, transformers
-    # and vLLM again and again.
-    gc.collect()
-    gc.freeze()
-    try:
-        yield Engine(llm, temperature=temperature)
-    finally:
-        gc.unfreeze()
-        llm.shutdown()
+    with long_lived_objects():  # torch, transformers and vLLM
+        try:
+            yield Engine(llm, temperature=temperature)
+        finally:
+            llm.shutdown()

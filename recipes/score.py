@@ -1,7 +1,6 @@
 """`mtsql score`: EX and EM of predictions in files, with the verdicts of the official evaluator."""
 
 import asyncio
-import gc
 import json
 import os
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any, Literal, get_args
 from rich.console import Console
 from rich.progress import Progress
 
+from mtsql.collector import long_lived_objects
 from mtsql.data.records import Hardness
 from mtsql.errors import ConfigError, DataError
 from mtsql.evaluation.exact import Component, components, why_outside
@@ -111,7 +111,8 @@ def score(job: ScoreJob) -> None:
     schemas = find_schemas(job.tables, suites, db_ids)
     if job.out is not None:
         _check_writable(job.out)
-    scored = asyncio.run(_judge(job, pairs, suites, schemas))
+    with long_lived_objects():  # schemas and pairs
+        scored = asyncio.run(_judge(job, pairs, suites, schemas))
     turns = [_turn(one) for one in scored]
     scores = summarise(turns)
     partial = _partial(scored, schemas, job) if job.etype != "exec" else None
@@ -172,7 +173,6 @@ async def _judge(
             cut_rows=True,
         )
 
-    gc.freeze()  # schemas and pairs stay: no need to look at them each time results come and go
     judged: dict[int, Judgement] = {}
     order = sorted(range(len(pairs)), key=lambda place: pairs[place].db_id)
     databases = {name: path for suite in suites.values() for name, path in suite.items()}

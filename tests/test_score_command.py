@@ -2,12 +2,15 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from recipes.cli import main
 
+ROOT = Path(__file__).resolve().parent.parent
 GOLD = """SELECT name FROM pets\tpets
 SELECT name FROM pets WHERE age > 3\tpets
 
@@ -81,6 +84,19 @@ def test_official_texts(files: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert summary["scores"]["statuses"] == {"error": 1, "ok": 2}
     assert summary["is_official"] is True
     assert summary["outside_reasons"] == {"no column 'nothing'": 1}
+
+
+def test_nothing_is_said_behind_the_table(files: Path) -> None:
+    words = ["score", *texts(files), "--db-root", str(files / "database"), "--jobs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "recipes.cli", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "exact match" in done.stdout
+    assert done.stderr.strip() == ""
 
 
 def test_rows_of_json(files: Path) -> None:

@@ -8,7 +8,6 @@ work on the machine disturbs less.
 """
 
 import asyncio
-import gc
 import json
 import os
 import statistics
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mtsql.collector import long_lived_objects
 from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError
@@ -188,7 +188,8 @@ def run(
         dataset = load_dataset(data)
         with _only_core(core):
             bench = prepare(dataset, folder, official, python, core)
-            figures, comparison = asyncio.run(measure(bench, num_runs, num_pairs))
+            with long_lived_objects():  # as `mtsql score` does
+                figures, comparison = asyncio.run(measure(bench, num_runs, num_pairs))
     if as_json:
         rounded = {name: round(value, 2) for name, value in figures.items()}
         print(json.dumps(rounded | {"disagreements": [_row(x) for x in comparison.disagreements]}))
@@ -285,7 +286,6 @@ async def measure(
         LocalPool({db_id: bench.dataset.databases[db_id] for db_id in golds}, num_workers=1) as one,
         LocalPool(suite_paths, num_workers=1) as many,
     ):
-        gc.freeze()  # as `mtsql score` does
         await _judge(one, bench.items(_same(golds), OFFICIAL))
         await _judge(many, bench.items(_same(few_golds), OFFICIAL, is_suite=True))
         with Progress(console=Console(stderr=True), transient=True) as progress:
