@@ -106,7 +106,8 @@ def print_answer(databases: Mapping[str, str | Path], sql: str, limits: QueryLim
         table.add_row(*(escape("NULL" if cell is None else str(_plain(cell))) for cell in row))
     Console().print(table)
     more = ", and more that --max-rows cuts off" if result.truncated else ""
-    print(f"{len(result.rows)} rows{more}; {1000 * result.elapsed_s:.1f} ms")
+    rows = "1 row" if len(result.rows) == 1 else f"{len(result.rows)} rows"
+    print(f"{rows}{more}; {1000 * result.elapsed_s:.1f} ms")
     return True
 
 

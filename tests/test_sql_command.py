@@ -56,7 +56,7 @@ def test_a_file_may_be_named_by_its_url(root: Path, capsys: pytest.CaptureFixtur
     shops = root / "shops" / "shops.duckdb"
     assert main(["sql", "--db", f"duckdb:///{shops}", "SELECT id FROM shop"]) == 0
     told = capsys.readouterr()
-    assert "1 rows; " in told.out
+    assert "1 row; " in told.out
     assert told.err.startswith("not enforced here: work units (max_vm_steps)")
     assert main(["sql", "--db", f"sqlite:///{pets(root)}", "SELECT 1"]) == 0
     assert capsys.readouterr().err == ""
