@@ -1,9 +1,10 @@
 """The dialogue's memory: which earlier turns matter, and what a proposal keeps of them.
 
 Statements are compared clause by clause as sets of normalised elements: free of aliases, of letter
-case in names and of order (columns, conditions); text values keep their case, because the database
-does. Every clause of the statement counts once, wherever it stands; subqueries inside a condition
-belong to that condition.
+case in names and of order where SQL is (not in ORDER BY, nor between the sides of EXCEPT); text
+values keep their case, because the database does. Every clause of the statement counts once,
+wherever it stands; subqueries inside a condition belong to that condition. SELECT DISTINCT does not
+count: the official EX and EM do not look at it either.
 
 Example: SELECT name FROM shop WHERE city = 'Paris'
       -> SELECT count(*) FROM shop AS s WHERE s.city = 'Rome' LIMIT 3
@@ -69,9 +70,11 @@ class Clauses:
     columns: frozenset[Element]
     """The expressions that the statement returns."""
     conditions: frozenset[Element]
-    """Conjuncts of WHERE, HAVING and ON, except those that join columns; set operators."""
+    """Conjuncts of WHERE, HAVING and ON, except those that join columns; set operators. Those of
+    what EXCEPT takes away say so."""
     grouping: frozenset[Element]
     ordering: frozenset[Element]
+    """From the second item on with its place: `2. shop.name ASC`."""
     limit: frozenset[Element]
 
 
@@ -120,7 +123,7 @@ def clauses(sql: str, names: Names | None = None, *, with_values: bool = True) -
         names: lets a column without its table find it in a join, and tells a text value in double
             quotes from a column, as SQLite does.
         with_values: False forgets what exact set match ignores: values, the number of LIMIT,
-            DISTINCT, and which of the columns linked by foreign keys stands there.
+            DISTINCT in an aggregate, and which of the columns linked by foreign keys stands there.
     """
     exact, loose = _both_clauses(sql, names)
     return exact if with_values else loose
@@ -316,19 +319,26 @@ def _decompose(tree: exp.Query) -> Clauses:
         if not select.find_ancestor(*_CONDITION_ROOTS)
     ]
     combined = list(tree.find_all(exp.SetOperation))
+    taken_away = {
+        id(select)
+        for node in combined
+        if isinstance(node, exp.Except)
+        for select in node.expression.find_all(exp.Select)
+    }
     conditions = {
-        _condition(conjunct)
+        _marked("except: ", element) if id(select) in taken_away else element
         for select in selects
         for root in _condition_roots(select)
         for conjunct in _operands(root, exp.And)
         if not _joins_columns(conjunct)
+        for element in [_condition(conjunct)]
     }
-    conditions |= {_element(node.key) for node in combined}
+    conditions |= {_set_operator(node) for node in combined}
     ordered = [
-        _order_item(item)
+        _order_item(item) if place == 1 else _marked(f"{place}. ", _order_item(item))
         for node in (*selects, *combined)
         if (order := node.args.get("order")) is not None
-        for item in order.expressions
+        for place, item in enumerate(order.expressions, start=1)
     ]
     return Clauses(
         tables=frozenset(_element(name) for name in tables if name),
@@ -344,7 +354,7 @@ def _decompose(tree: exp.Query) -> Clauses:
         ),
         ordering=frozenset(ordered),
         limit=frozenset(
-            Element(text=_sql(limit.expression), subject="")
+            _limit(limit, node.args.get("offset"))
             for node in (*selects, *combined)
             if isinstance(limit := node.args.get("limit"), exp.Limit)
         ),
@@ -399,6 +409,23 @@ def _order_item(node: exp.Expr) -> Element:
     subject = _sql(node.this)
     descends = isinstance(node, exp.Ordered) and bool(node.args.get("desc"))
     return Element(text=f"{subject} {'DESC' if descends else 'ASC'}", subject=subject)
+
+
+def _limit(limit: exp.Limit, offset: exp.Expr | None) -> Element:
+    skipped = f" OFFSET {_sql(offset.expression)}" if isinstance(offset, exp.Offset) else ""
+    return Element(text=f"{_sql(limit.expression)}{skipped}", subject="")
+
+
+def _set_operator(node: exp.SetOperation) -> Element:
+    """`union`, `intersect`, or `except` with the tables of what it takes away."""
+    if not isinstance(node, exp.Except):
+        return _element(node.key)
+    tables = sorted({table.name for table in node.expression.find_all(exp.Table)})
+    return _element(f"{node.key} {', '.join(tables)}")
+
+
+def _marked(mark: str, element: Element) -> Element:
+    return Element(text=f"{mark}{element.text}", subject=f"{mark}{element.subject}")
 
 
 def _outermost(tree: exp.Expr) -> list[exp.Select]:

@@ -127,6 +127,39 @@ def test_what_differs_is_named(before, after, change):
     assert change in differences(before, after)
 
 
+def test_order_counts_where_sql_has_it():
+    def changes(before, after):
+        return [one for one in differences(before, after) if one[0] != "kept"]
+
+    by = "SELECT name FROM shop ORDER BY "
+    assert texts(f"{by}city, name DESC", "ordering") == ["2. shop.name DESC", "shop.city ASC"]
+    assert changes(f"{by}city, name", f"{by}name, city") == [
+        ("dropped", "ordering", "2. shop.name ASC", None),
+        ("dropped", "ordering", "shop.city ASC", None),
+        ("added", "ordering", None, "2. shop.city ASC"),
+        ("added", "ordering", None, "shop.name ASC"),
+    ]
+    assert changes(f"{by}city, name", f"{by}city, name DESC") == [
+        ("changed", "ordering", "2. shop.name ASC", "2. shop.name DESC")
+    ]
+    sold = "SELECT id FROM shop EXCEPT SELECT shop_id FROM sale WHERE price > 3"
+    assert texts(sold, "conditions") == ["except sale", "except: sale.price > 3"]
+    assert changes(
+        "SELECT id FROM shop EXCEPT SELECT id FROM sale",
+        "SELECT id FROM sale EXCEPT SELECT id FROM shop",
+    ) == [
+        ("dropped", "conditions", "except sale", None),
+        ("added", "conditions", None, "except shop"),
+    ]
+    assert not changes(
+        "SELECT id FROM shop UNION SELECT id FROM sale",
+        "SELECT id FROM sale UNION SELECT id FROM shop",
+    )
+    few = "SELECT name FROM shop LIMIT 3"
+    assert changes(f"{few} OFFSET 2", few) == [("changed", "limit", "3 OFFSET 2", "3")]
+    assert not changes("SELECT DISTINCT name FROM shop", "SELECT name FROM shop")
+
+
 def test_text_values_keep_their_case():
     before = "SELECT id FROM shop WHERE city = 'paris'"
     after = "SELECT id FROM shop WHERE city = 'Paris'"
