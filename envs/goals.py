@@ -97,11 +97,17 @@ def _stages(goal: exp.Select) -> Iterator[tuple[str, exp.Select]]:
     shown = "" if query.is_star else f"the {_names(query.expressions)} of "
     yield f"show {shown}all {tables}", query
     if where is not None:
-        parts = list(where.this.flatten()) if isinstance(where.this, exp.And) else [where.this]
+        parts = [where.this]
+        if isinstance(where.this, exp.And):
+            # Without its brackets an OR would reach over the ANDs beside it.
+            parts = [
+                exp.Paren(this=part) if isinstance(part, exp.Or) else part
+                for part in where.this.flatten()
+            ]
         for number, part in enumerate(parts, start=1):
             # Without brackets of sqlglot's own: Spider's parser, and so EM, knows none.
             query = query.where(exp.and_(*parts[:number], wrap=False), append=False)
-            yield f"only those {_words(part)}", query
+            yield f"only those {_words(part.unnest())}", query
     if not has_rows:
         query = query.copy()
         for key in ("expressions", "distinct"):

@@ -8,7 +8,8 @@ would be written anew by the trainer's template, which loses the words around th
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -219,9 +220,29 @@ def llama_factory_row(one: Conversation, tools_text: str = "") -> dict[str, Any]
 
 
 def check_out(out: Path) -> None:
-    """Raises DataError unless the folder is missing or empty."""
+    """Raises DataError unless the folder is empty, or missing and can be made."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"--out {out}: there already, and not an empty folder; name another one")
+    with _writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it: where this can be made, the rows can.
+        partial = _partial(out)
+        partial.mkdir()
+        partial.rmdir()
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f".{out.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def _writing(out: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"--out {out}: cannot be written ({error.strerror}); choose another one"
+        ) from error
 
 
 def write_export(
@@ -236,8 +257,7 @@ def write_export(
         tools_text: see `llama_factory_row`.
     """
     check_out(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = _partial(out)
     try:
         partial.mkdir()
         with (partial / FILES[format]).open("w", encoding="utf-8") as file:

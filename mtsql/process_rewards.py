@@ -10,8 +10,8 @@ or None where a step is not judged:
 What holds for verdicts: a call without one is no verdict, never "pass". A verdict is about the last
 observation of its kind, on the proposal that is current; without one it counts for nothing. Only
 the first verdict on a proposal counts, and a proposal that repeats the text of an earlier one
-(comments, spaces and letter case aside) is no new proposal. Everything is judged by typed facts;
-no text of a message, a question, a cell or an observation is read.
+(comments, spaces and the case of names aside) is no new proposal. Everything is judged by typed
+facts; no text of a message, a question, a cell or an observation is read.
 
 Example: the first proposal drops a condition (F1 0.8, EX 0), the second is gold
     step        propose  execute  fail   correct  execute  pass   answer
@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import sqlglot
+from sqlglot import TokenType
 from sqlglot.errors import SqlglotError
 
 from mtsql.config import RewardConfig
@@ -175,17 +176,39 @@ def result_class(step: Step) -> ResultClass | None:
     return ResultClass.TIMEOUT if step.status == "interrupted" else ResultClass(step.status)
 
 
+_COMPARISONS = (
+    TokenType.EQ,
+    TokenType.NEQ,
+    TokenType.LT,
+    TokenType.LTE,
+    TokenType.GT,
+    TokenType.GTE,
+    TokenType.LIKE,
+    TokenType.BETWEEN,
+)
+_LIST = (TokenType.L_PAREN, TokenType.COMMA)
+
+
 @lru_cache(maxsize=8192)
 def _words(sql: str) -> tuple[str, ...]:
     try:
         tokens = sqlglot.tokenize(sql, read="sqlite")
     except SqlglotError:
         return (" ".join(sql.split()),)
-    is_text = sqlglot.TokenType.STRING
-    words = tuple(
-        f"'{one.text}'" if one.token_type is is_text else one.text.lower() for one in tokens
-    )
-    return words[:-1] if words[-1:] == (";",) else words
+    words: list[str] = []
+    before, is_listed = TokenType.UNKNOWN, False
+    for one in tokens:
+        kind = one.token_type
+        is_listed = kind is not TokenType.R_PAREN and (is_listed or before is TokenType.IN)
+        # SQLite reads a name in double quotes as text where no column is called so.
+        is_text = kind is TokenType.STRING or (
+            kind is TokenType.IDENTIFIER
+            and sql[one.start] == '"'
+            and (before in _COMPARISONS or (is_listed and before in _LIST))
+        )
+        words.append(f"'{one.text}'" if is_text else one.text.lower())
+        before = kind
+    return tuple(words[:-1] if words[-1:] == [";"] else words)
 
 
 _PROPOSALS = (ActionName.PROPOSE, ActionName.CORRECT)

@@ -140,8 +140,9 @@ def export(
     kept: list[tuple[Path, StoredTrajectory, TurnSpec, Sequence[int] | None]] = []
     for path in paths:
         rows = read_trajectories(path)
-        # Of all other trajectories, what was sampled is learned.
-        masks = LearnedMasks(path.parent) if path.name == SCRIPTS else None
+        # What was sampled is learned, but for the scripts whose corrections only are.
+        has_drills = config.warm_start is not None and config.warm_start.corrections_per_turn > 0
+        masks = LearnedMasks(path.parent) if path.name == SCRIPTS and has_drills else None
         for row, spec in zip(rows, played_specs(path, rows, specs), strict=True):
             why = why_left_out(row, only_right=only_right, end_of_turn=codec.end_of_turn)
             weights = None if masks is None else message_weights(row, masks.take(row))

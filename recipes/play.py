@@ -25,6 +25,7 @@ from mtsql.data.reflect import reflect
 from mtsql.errors import ConfigError, DataError
 from mtsql.protocol import DIALECTS, Dialect
 from mtsql.sql.pool import LocalPool
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryStatus
 from recipes.play_commands import HELP, BadCommand, Command, Speech, read_actions, read_command
 from recipes.play_screen import Screen
 from recipes.sql import databases_of, warn
@@ -62,6 +63,8 @@ class Scene:
     num_turns: int | None
     """Of the whole dialogue; None: it ends when its user has no more questions."""
     title: str
+    goal: str | None = None
+    """SQL that must run on the database."""
 
 
 class Stop(Exception):
@@ -150,7 +153,9 @@ class Listed:
             self._screen.say(f"[{num_left} left] > {command.text}")
             if command.message is not None or command.shown is not None:
                 return command
-        raise OutOfTokens  # the answer was refused, and there is nothing else to say
+        # The answer was refused, or there was none.
+        self._screen.say("The file has no more actions for this turn: as if no tokens were left.")
+        raise OutOfTokens
 
     @property
     def num_unused(self) -> int:
@@ -205,7 +210,8 @@ def run(options: Options) -> int:
     Raises:
         ConfigError, DataError: an option names what is not there, or does not go with another.
     """
-    config = load_config(options.recipe or DEFAULT_RECIPE, options.overrides)
+    # Nothing is learned here: what RL asks of rewards does not matter.
+    config = load_config(options.recipe or DEFAULT_RECIPE, [*options.overrides, "rl=null"])
     dialect = DIALECTS[config.environment.dialect]
     screen = Screen(config.reward)
     keyboard = Keyboard(screen, dialect)
@@ -323,7 +329,15 @@ def _scene_of_database(options: Options, keyboard: Keyboard) -> Scene:
         user=user,
         num_turns=len(options.questions) or None,
         title=f"Database {db_id}, {history} history; {asks}.",
+        goal=options.goal,
     )
+
+
+async def _require_goal(goal: str, db_id: str, pool: LocalPool, limits: QueryLimits) -> None:
+    """Raises DataError if the goal does not run: nothing could be scored."""
+    [result] = await pool.execute_many([QueryRequest(db_id=db_id, sql=goal, limits=limits)])
+    if result.status is not QueryStatus.OK:
+        raise DataError(f"--goal does not run on {db_id} ({result.status}): {result.message}")
 
 
 async def _play(
@@ -348,11 +362,13 @@ async def _play(
         screen.question(spec.turn.question, spec.turn_index + 1, scene.num_turns)
         return Person(screen, source, dialect, spec, num_steps)
 
-    screen.say(scene.title)
-    screen.schema(scene.dialogue.schema)
-    if listed is None:
-        screen.say("help lists the commands.")
     async with LocalPool({scene.dialogue.db_id: scene.address}, **config.sql.pool()) as pool:
+        if scene.goal is not None:
+            await _require_goal(scene.goal, scene.dialogue.db_id, pool, config.sql.limits())
+        screen.say(scene.title)
+        screen.schema(scene.dialogue.schema)
+        if listed is None:
+            screen.say("help lists the commands.")
         turns = play_turns(
             scene.dialogue, scene.user, agent, pool, config.environment, config.sql.limits()
         )

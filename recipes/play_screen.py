@@ -9,6 +9,7 @@ from rich.text import Text
 from envs.turn_env import Message
 from envs.users import PlayedTurn
 from mtsql.config import RewardConfig
+from mtsql.evaluation.exact import why_outside
 from mtsql.prompt import full_schema, neutral
 from mtsql.protocol import Action, Answer, Dialect, ParseFailure
 from mtsql.rewards import Reward, score
@@ -96,7 +97,12 @@ def _why_unscored(played: PlayedTurn) -> str:
         return f"the machinery failed: {trajectory.fault}"
     if not played.spec.turn.gold_sql:
         return "nobody knows the gold SQL"
-    return trajectory.judgements[-1].message if trajectory.judgements else "no verdict"
+    if not trajectory.judgements:
+        return "no verdict"
+    why_not = why_outside(played.spec.turn.gold_sql, played.spec.schema)
+    return trajectory.judgements[-1].message or (
+        f"EM cannot read the gold SQL ({why_not}); reward.em=0 scores EX alone"
+    )
 
 
 def _label(step: Step) -> str:

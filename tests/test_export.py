@@ -458,6 +458,8 @@ def test_mistakes_name_the_file_the_key_and_the_fix(
     assert "neither rounds/*/selected.parquet nor" in mistaken(folder, out)
     out.mkdir()
     (out / "kept.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"kept\.txt/out: cannot be written \(.*\); choose another"):
+        export(folder, "messages", out / "kept.txt" / "out")
     with pytest.raises(DataError, match="not an empty folder"):
         export(run, "messages", out)
     assert [one.name for one in out.iterdir()] == ["kept.txt"]

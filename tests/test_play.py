@@ -174,6 +174,7 @@ def test_a_turn_without_a_proposal_ends_too(
 ) -> None:
     assert main(["play", "--data", str(data), *actions(tmp_path, "verify memory\n")]) == 0
     out = capsys.readouterr().out
+    assert "The file has no more actions for this turn" in out
     assert "Turn ended: max_tokens" in out
     assert "  2  answer (not accepted)" in out
 
@@ -300,6 +301,27 @@ def test_a_goal_asks_and_scores(
     assert "Turn 1: show all shops" in out
     assert "Turn 2: how many are there ?" in out
     assert "Scored turns: 2, right (EX): 2, reward in all: +4" in out
+
+
+def test_a_goal_that_em_cannot_read_is_scored_by_ex_alone(
+    shops: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goal = "SELECT name FROM shop WHERE id > 0 AND (city = 'Paris' OR city = 'Rome')"
+    text = f"propose SELECT name FROM shop\nanswer\n\npropose SELECT 1\nanswer\n\npropose {goal}\n"
+    words = ["play", "--db", shops, "--goal", goal, *actions(tmp_path, f"{text}answer\n")]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "Reward: unscored, EM cannot read the gold SQL (" in out
+    assert "; reward.em=0 scores EX alone" in out
+    assert main([*words, "reward.em=0", "reward.ex=1"]) == 0
+    out = capsys.readouterr().out
+    assert "unscored" not in out
+    assert "Scored turns: 3, right (EX): 2" in out
+
+
+def test_rewards_need_no_advantage_here(data: Path, tmp_path: Path) -> None:
+    words = ["play", "--data", str(data), *actions(tmp_path, "propose SELECT 1\nanswer\n")]
+    assert main([*words, "reward.preset=mtsql_r1"]) == 0
 
 
 def test_questions_are_typed_too(
@@ -466,6 +488,10 @@ def test_ctrl_c_ends_it_while_a_pipe_says_nothing(data: Path) -> None:
         (["--db", "text.duckdb"], "text.duckdb: cannot be read as a DuckDB database"),
         (["--db", "data/shops.sqlite", "--turn", "2"], "--turn is for the dialogues of a dataset"),
         (["--db", "data/shops.sqlite", "--goal", "SELEC"], "goal: give one SELECT ... FROM"),
+        (
+            ["--db", "data/shops.sqlite", "--goal", "SELECT nope FROM shop"],
+            "--goal does not run on shops (error): no such column: nope",
+        ),
         (
             ["--db", "data/shops.sqlite", "--goal", "SELECT 1", "--question", "x"],
             "--question and --goal exclude each other",

@@ -195,6 +195,12 @@ def test_texts_are_the_same_up_to_comments_spaces_and_case_of_names():
     sqls = ("SELECT a FROM t", "select A\nfrom T ;", "SELECT b FROM t", "SELECT a FROM t -- b")
     assert first_uses(sqls) == (0, 0, 2, 0)
     assert first_uses(("SELECT 'a'", "SELECT 'A'", 'SELECT "a"', "SELECT a")) == (0, 1, 2, 2)
+    quoted = [f'SELECT "Id" FROM "T" WHERE m = {value}' for value in ('"May"', '"MAY"', "'May'")]
+    assert first_uses((*quoted, 'select "ID" from "t" where M = "May"')) == (0, 1, 0, 0)
+    listed = [f'SELECT id FROM t WHERE m IN ("May", "{value}")' for value in ("June", "june")]
+    assert first_uses(listed) == (0, 1)
+    inner = [f'SELECT id FROM t WHERE m IN (SELECT "{name}" FROM u)' for name in ("m", "M")]
+    assert first_uses(inner) == (0, 0)
     assert first_uses(("SELECT 'x", "SELECT  'x", "SELECT 'y")) == (0, 0, 2)  # cannot be read
 
 

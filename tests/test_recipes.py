@@ -68,6 +68,8 @@ def test_an_override_is_checked_like_a_key() -> None:
         load_config(demo, ["rl.num_step=3"])
     with pytest.raises(ConfigError, match=r"key 'rl\.num_steps'.*given: 'many'"):
         load_config(demo, ["rl.num_steps=many"])
+    with pytest.raises(ConfigError, match=r"key 'rl\.temperature'.*finite number"):
+        load_config(demo, ["rl.temperature=.inf"])
     with pytest.raises(ConfigError, match="write KEY=VALUE"):
         load_config(demo, ["rl.num_steps"])
 

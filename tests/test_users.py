@@ -228,6 +228,19 @@ def test_goals_become_questions(goal, questions):
     assert turns[-1].gold_sql == goal
 
 
+def test_an_or_keeps_its_brackets():
+    goal = "SELECT name FROM shop WHERE id > 2 AND (city = 'Rome' OR city = 'Oslo') AND id < 9"
+    turns = goal_turns(f"{goal} LIMIT 1", SCHEMA)
+    assert [turn.gold_sql for turn in turns] == [
+        "SELECT name FROM shop",
+        "SELECT name FROM shop WHERE id > 2",
+        "SELECT name FROM shop WHERE id > 2 AND (city = 'Rome' OR city = 'Oslo')",
+        goal,
+        f"{goal} LIMIT 1",
+    ]
+    assert turns[2].question == "only those where city = 'Rome' OR city = 'Oslo'"
+
+
 @pytest.mark.parametrize(
     "goal", ["SELEC", "SELECT 1", "DROP TABLE shop", "SELECT id FROM shop UNION SELECT 1"]
 )
