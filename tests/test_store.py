@@ -1,6 +1,11 @@
 """Trajectories as Parquet files."""
 
+import re
+import shlex
+import subprocess
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -221,3 +226,12 @@ def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="a step ends on a token that was not sampled"):
         replace(FULL, step_ends=(2,))
     assert FULL.num_tokens == 6
+
+
+def test_the_readme_counts_endings_with_duckdb(tmp_path, monkeypatch, capfd):
+    text = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    [line] = [line for line in text.splitlines() if "import duckdb" in line]
+    monkeypatch.chdir(tmp_path)
+    write_trajectories(Path("runs/demo/trajectories/rl-step-1.parquet"), [FULL, FULL])
+    subprocess.run([sys.executable, *shlex.split(line)[1:]], check=True)
+    assert re.search(r"answered\W+2\b", capfd.readouterr().out)
