@@ -24,6 +24,7 @@ from mtsql.evaluation.partial import PartialScore, partial_scores
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import SANER, Rules, judged_text
 from mtsql.evaluation.scores import ScoredTurn, Scores, summarise, summarise_splits
+from mtsql.evaluation.trial import NO_SQL
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
@@ -211,7 +212,7 @@ def _scored(pair: ScorePair, judgement: Judgement, schema: Schema, job: ScoreJob
     is_inside = not why_outside(pair.gold, schema)
     outside = ""
     if not pair.pred.strip():
-        outside = judgement.message
+        outside = NO_SQL
     elif job.etype != "exec":
         outside = why_outside(judged_text(pair.pred, job.rules), schema)
     return Scored(

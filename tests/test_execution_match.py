@@ -302,10 +302,30 @@ def test_cut_results() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, "", " \n"])
-def test_no_answer_is_wrong_and_runs_nothing(answer: str | None) -> None:
-    executor = ScriptedExecutor({})
+def test_no_answer_is_wrong_where_gold_runs(answer: str | None) -> None:
+    executor = ScriptedExecutor({NAMES: rows()})  # no rows either, and yet no match
     [judgement] = asyncio.run(judge_many(executor, [item(NAMES, answer)]))
     assert (judgement.ex, judgement.em, judgement.status) == (False, False, "no_answer")
+    asyncio.run(judge_many(executor, [item(NAMES, " "), item(NAMES, "\n"), item(NAMES, None)]))
+    assert [[request.sql for request in call] for call in executor.calls] == [[NAMES]]
+
+
+@pytest.mark.parametrize("answer", [None, "", " \n"])
+def test_no_answer_is_open_where_gold_fails(answer: str | None) -> None:
+    executor = ScriptedExecutor({NAMES: QueryResult(status=QueryStatus.ERROR, message="why")})
+    [judgement] = asyncio.run(judge_many(executor, [item(NAMES, answer)]))
+    assert (judgement.ex, judgement.em, judgement.status) == (None, False, "gold_failed")
+    assert judgement.message == "gold: error: why"
+    executor.results[NAMES] = QueryResult(status=QueryStatus.INFRA_FAULT)
+    [judgement] = asyncio.run(judge_many(executor, [item(NAMES, answer)]))
+    assert (judgement.ex, judgement.em, judgement.status) == (None, False, "infra_fault")
+
+
+def test_without_ex_no_answer_runs_nothing() -> None:
+    executor = ScriptedExecutor({})
+    em_only = dataclasses.replace(item(NAMES, None), with_ex=False)
+    [judgement] = asyncio.run(judge_many(executor, [em_only]))
+    assert (judgement.ex, judgement.em, judgement.status) == (None, False, "no_answer")
     assert executor.calls == []
 
 

@@ -146,6 +146,16 @@ def test_a_gold_that_fails_on_one_database_of_a_suite_is_no_verdict() -> None:
     assert wrong.ex is False  # told apart before gold fails
 
 
+def test_no_answer_is_wrong_where_gold_runs_on_one_database_of_a_suite() -> None:
+    error = QueryResult(status=QueryStatus.ERROR, message="why")
+    executor = Scripted({("a", "g"): error, ("b", "g"): rows((1,))})
+    verdict = judge(executor, item("g", "", variants=("b",), with_strict=True))[0]
+    assert (verdict.ex, verdict.ex_strict, verdict.status) == (False, False, "no_answer")
+    executor = Scripted({("a", "g"): error, ("b", "g"): error})
+    verdict = judge(executor, item("g", "", variants=("b",), with_strict=True))[0]
+    assert (verdict.ex, verdict.ex_strict, verdict.status) == (None, None, "gold_failed")
+
+
 def test_rows_beyond_those_of_gold_are_not_fetched() -> None:
     limits: list[int] = []
 

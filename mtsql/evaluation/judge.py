@@ -14,7 +14,7 @@ from mtsql.evaluation.memory import Memory, VerdictKey, memory_of
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import OFFICIAL, Rules
 from mtsql.evaluation.spider_names import names_of
-from mtsql.evaluation.trial import NO_ANSWER, Case, Outcome, Trial, run_case
+from mtsql.evaluation.trial import NO_ANSWER, NO_SQL, Case, Outcome, Trial, run_case
 from mtsql.schema import Schema
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus, SqlExecutor
 
@@ -29,7 +29,7 @@ class JudgeItem:
     db_id: str
     gold_sql: str
     pred_sql: str | None
-    """None or blank: no answer, judged wrong without running anything."""
+    """None or blank: no answer, which is wrong wherever gold runs."""
     schema: Schema
     limits: QueryLimits = field(default_factory=QueryLimits)
     """For gold and prediction alike."""
@@ -52,16 +52,17 @@ async def judge_many(executor: SqlExecutor, items: Sequence[JudgeItem]) -> list[
     `comparable_sql`) run once. Only a test suite or plugged values need further calls.
 
         gold                prediction          ex                      status
-        any                 None or blank       False                   no_answer
         infra fault         any                 None                    infra_fault
         not OK              any                 None                    gold_failed
+        OK                  None or blank       False                   no_answer
         OK                  infra fault         None                    infra_fault
         OK                  not OK              False                   the prediction's
         OK, cut by the cap  OK, cut by the cap  None                    gold_failed
         OK                  OK                  execution match         ok, or None and too_many
 
     Of a test suite one database that tells the queries apart is enough for False. `em` is None only
-    where gold is outside Spider's subset, and both where they were not asked for.
+    where gold is outside Spider's subset, and both where they were not asked for. Without EX
+    nothing runs, and the status says only whether there is an answer.
     """
     memory = memory_of(executor)
     keys = [_key(item) for item in items]
@@ -89,15 +90,14 @@ def _key(item: JudgeItem) -> VerdictKey:
 
 
 def _start(item: JudgeItem, memory: Memory) -> Trial[Outcome]:
-    if item.pred_sql is None or not item.pred_sql.strip():
-        ex_strict = False if item.with_strict else None
-        message = "no SQL was given"
-        return _settled(Outcome(ex=False, status=NO_ANSWER, message=message, ex_strict=ex_strict))
+    pred_sql = item.pred_sql if item.pred_sql and item.pred_sql.strip() else None
     if not item.with_ex:
+        if pred_sql is None:
+            return _settled(Outcome(ex=None, status=NO_ANSWER, message=NO_SQL))
         return _settled(Outcome(ex=None, status=QueryStatus.OK.value))
     case = Case(
         gold_sql=item.gold_sql,
-        pred_sql=item.pred_sql,
+        pred_sql=pred_sql,
         db_ids=(item.db_id, *item.variants),
         limits=item.limits,
         rules=item.rules,

@@ -34,6 +34,7 @@ Trial = Generator[list[QueryRequest], list[QueryResult], T]
 
 GOLD_FAILED = "gold_failed"
 NO_ANSWER = "no_answer"
+NO_SQL = "no SQL was given"
 TOO_MANY = "too_many"
 INFRA_FAULT = QueryStatus.INFRA_FAULT.value
 OK = QueryStatus.OK.value
@@ -59,7 +60,8 @@ class Case:
     """What one trial decides: two texts, and the databases on which they have to agree."""
 
     gold_sql: str
-    pred_sql: str
+    pred_sql: str | None
+    """None: no answer."""
     db_ids: tuple[str, ...]
     limits: QueryLimits
     rules: Rules
@@ -108,6 +110,8 @@ def run_case(case: Case, memory: Memory) -> Trial[Outcome]:
     """Its requests hold one object for equal limits, so that they can be told apart quickly."""
     case = replace(case, limits=_limits(case.limits, case.limits.max_rows))
     gold = _gold(case.gold_sql, case.rules)
+    if case.pred_sql is None:
+        return (yield from _no_answer(case, gold, memory))
     pred_sql = judged_text(case.pred_sql, case.rules)
     outcome = yield from _suite(case, gold, comparable_sql(pred_sql, case.rules), memory)
     if outcome.ex is False and case.rules.plug_value:
@@ -116,6 +120,21 @@ def run_case(case: Case, memory: Memory) -> Trial[Outcome]:
         ex_strict = yield from _strict(case, pred_sql, memory)
         outcome = replace(outcome, ex_strict=ex_strict)
     return outcome
+
+
+def _no_answer(case: Case, gold: _Gold, memory: Memory) -> Trial[Outcome]:
+    """Wrong as soon as gold runs on one database; where it runs on none, that is gold's fault."""
+    unknown: Outcome | None = None
+    for db_ids in _growing(case.db_ids):
+        for answer, _ in (
+            yield from _ask(case, gold.executed, [(db_id, None) for db_id in db_ids], memory)
+        ):
+            if isinstance(answer, Answer):
+                ex_strict = False if case.with_strict else None
+                return Outcome(ex=False, status=NO_ANSWER, message=NO_SQL, ex_strict=ex_strict)
+            unknown = unknown or _gold_failed(answer)
+    assert unknown is not None
+    return unknown
 
 
 def _suite(case: Case, gold: _Gold, pred_sql: str, memory: Memory) -> Trial[Outcome]:
@@ -255,14 +274,18 @@ def _lenient(result: QueryResult) -> QueryResult:
     return _NO_ROWS if result.kind == ErrorKind.EMPTY_STATEMENT else result
 
 
+def _gold_failed(gold: QueryResult) -> Outcome:
+    if gold.status is QueryStatus.INFRA_FAULT:
+        return Outcome(ex=None, status=INFRA_FAULT, message=gold.message)
+    message = f"gold: {gold.status}: {gold.message}"
+    return Outcome(ex=None, status=GOLD_FAILED, message=message)
+
+
 def _compare(
     case: Case, gold: Answer | QueryResult, pred: QueryResult | None, *, ordered: bool
 ) -> Outcome:
     if isinstance(gold, QueryResult):
-        if gold.status is QueryStatus.INFRA_FAULT:
-            return Outcome(ex=None, status=INFRA_FAULT, message=gold.message)
-        message = f"gold: {gold.status}: {gold.message}"
-        return Outcome(ex=None, status=GOLD_FAILED, message=message)
+        return _gold_failed(gold)
     if pred is None:
         return Outcome(ex=bool(gold.rows) or not case.rules.empty_is_wrong, is_empty=not gold.rows)
     if pred.status is not QueryStatus.OK:
