@@ -11,9 +11,11 @@ def percent(share: float | None) -> str:
 
 
 def gain_text(gain: SummaryGain | None) -> str:
-    """In points, e.g. `+7.8 (+4.8 to +11.0)`; empty without a gain."""
+    """In points, e.g. `+7.8 (+4.8 to +11.0)`; empty without a gain, alone without an interval."""
     if gain is None:
         return ""
+    if gain.ci95 is None:
+        return f"{100 * gain.ex:+.1f}"
     low, high = gain.ci95
     return f"{100 * gain.ex:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 

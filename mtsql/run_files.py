@@ -31,9 +31,10 @@ class PolicyScores(BaseModel, frozen=True, use_attribute_docstrings=True):
     """Interaction match under EX."""
 
 
-class SummaryGain(BaseModel, frozen=True):
+class SummaryGain(BaseModel, frozen=True, use_attribute_docstrings=True):
     ex: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
+    """None: fewer than two dialogues."""
 
 
 class Headline(BaseModel, frozen=True, use_attribute_docstrings=True):

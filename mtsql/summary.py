@@ -46,7 +46,8 @@ def _gain(
         ):
             return None
         gain = paired_gain(old, new, metric="ex", num_samples=num_samples)
-        return {"ex": gain.gain, "ci95": list(gain.ci95), "turns": gain.num_turns}
+        ci95 = None if gain.ci95 is None else list(gain.ci95)
+        return {"ex": gain.gain, "ci95": ci95, "turns": gain.num_turns}
 
     whole = paired(None)
     if whole is None:

@@ -15,8 +15,9 @@ from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import ScoredTurn, summarise
 from mtsql.protocol import ActionName, Answer, ToolCall
 from mtsql.report import summary_table, write_report
+from mtsql.report_html import gain_text
 from mtsql.rewards import Reward
-from mtsql.run_files import read_rows
+from mtsql.run_files import SummaryGain, read_rows
 from mtsql.store import StoredTrajectory, write_trajectories
 from mtsql.trajectory import Ending, Step, Trajectory
 
@@ -256,3 +257,9 @@ def test_chart_labels_are_escaped_and_gaps_allowed() -> None:
     check_page(svg)
     assert svg.startswith("<svg")
     check_page(bar_chart("x", ["easy", HOSTILE], {"warm start": [0.25, None]}))
+
+
+def test_a_gain_is_shown_in_points_with_its_interval() -> None:
+    assert gain_text(SummaryGain(ex=0.125, ci95=(0.05, 0.2))) == "+12.5 (+5.0 to +20.0)"
+    assert gain_text(SummaryGain(ex=0.125, ci95=None)) == "+12.5"  # of one dialogue
+    assert gain_text(None) == ""

@@ -108,6 +108,12 @@ def test_splits_are_scored_apart() -> None:
     assert scores["train"].ex.question_match == share(1, 1)
 
 
+def interval(values_by_dialogue: dict[str, list[float]]) -> tuple[float, float]:
+    found = bootstrap_ci(values_by_dialogue)
+    assert found is not None
+    return found
+
+
 def test_equal_dialogues_have_no_spread() -> None:
     assert bootstrap_ci({"a": [1.0, 0.0], "b": [0.0, 1.0]}) == (0.5, 0.5)
 
@@ -119,7 +125,7 @@ def test_one_of_two_dialogues_right_spans_everything() -> None:
 
 def test_the_interval_agrees_with_the_binomial() -> None:
     # 400 dialogues of one turn, half right: standard error 0.5 / 20 = 0.025, so 0.5 -/+ 0.049.
-    low, high = bootstrap_ci({str(number): [float(number % 2)] for number in range(400)})
+    low, high = interval({str(number): [float(number % 2)] for number in range(400)})
     assert low == pytest.approx(0.451, abs=0.006)
     assert high == pytest.approx(0.549, abs=0.006)
 
@@ -127,7 +133,7 @@ def test_the_interval_agrees_with_the_binomial() -> None:
 def test_dialogues_are_resampled_whole() -> None:
     # 100 dialogues of 4 equal turns carry the information of 100 turns, not of 400:
     # standard error 0.5 / 10 = 0.05, so 0.5 -/+ 0.098.
-    low, high = bootstrap_ci({str(number): [float(number % 2)] * 4 for number in range(100)})
+    low, high = interval({str(number): [float(number % 2)] * 4 for number in range(100)})
     assert high - low == pytest.approx(0.196, abs=0.02)
 
 
@@ -140,6 +146,16 @@ def test_the_interval_depends_on_the_seed_alone() -> None:
 def test_no_values_give_no_interval() -> None:
     with pytest.raises(ValueError, match="no values"):
         bootstrap_ci({"a": []})
+
+
+def test_one_dialogue_has_no_interval() -> None:
+    assert bootstrap_ci({"a": [1.0, 0.0, 1.0], "b": []}) is None
+    scores = summarise([turn("a", 0, True), turn("a", 1, False), turn("b", 0, None)])
+    assert scores.ex.question_match == share(1, 2, 1)
+    assert scores.ex.question_match.ci95 is None
+    assert scores.em.question_match.ci95 == (0.0, 0.0)  # b is judged there
+    gain = paired_gain([turn("a", 0, False)], [turn("a", 0, True)])
+    assert (gain.gain, gain.ci95) == (1.0, None)
 
 
 def test_all_wrong_to_all_right_is_a_gain_of_one() -> None:
@@ -166,6 +182,7 @@ def test_the_pairing_takes_out_what_both_runs_share() -> None:
     gain = paired_gain(base + extra, base + better)
     # 40 of 80 improve by 1; standard error 0.5 / sqrt(80) = 0.056, so 0.5 -/+ 0.11.
     assert gain.gain == 0.5
+    assert gain.ci95 is not None
     assert gain.ci95[0] == pytest.approx(0.39, abs=0.02)
     assert gain.ci95[1] == pytest.approx(0.61, abs=0.02)
 

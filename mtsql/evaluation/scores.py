@@ -48,7 +48,8 @@ class Share:
     num_judged: int
     num_unjudged: int
     ci95: tuple[float, float] | None = field(default=None, compare=False)
-    """Bootstrap over dialogues; it follows from the verdicts and a seed. None: not computed."""
+    """Bootstrap over dialogues; it follows from the verdicts and a seed. None: not computed, or
+    fewer than two dialogues are judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +86,9 @@ class Gain:
     """New minus base, in shares of turns."""
 
     gain: float
-    ci95: tuple[float, float]
-    """Bootstrap over dialogues; a gain is reliable when the interval leaves out 0."""
+    ci95: tuple[float, float] | None
+    """Bootstrap over dialogues; a gain is reliable when the interval leaves out 0. None: fewer than
+    two dialogues."""
     num_dialogues: int
     num_turns: int
     """Turns judged in both runs."""
@@ -127,10 +129,11 @@ def summarise_splits(rows: Sequence[ScoredTurn], num_samples: int = 2000) -> dic
 
 def bootstrap_ci(
     values_by_dialogue: Mapping[str, Sequence[float]], num_samples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """95 % percentile interval of the mean over turns, resampling whole dialogues.
 
     Turns of one dialogue share a database and a topic, so dialogues, not turns, are independent.
+    One dialogue says nothing of the spread of others: it has no interval (None).
     The result does not depend on the order of the mapping.
 
     Raises:
@@ -139,6 +142,8 @@ def bootstrap_ci(
     kept = [values for _, values in sorted(values_by_dialogue.items()) if values]
     if not kept:
         raise ValueError("bootstrap_ci: no values; at least one dialogue must have a judged turn")
+    if len(kept) < 2:
+        return None
     sums_D = np.array([sum(values) for values in kept], dtype=np.float64)
     counts_D = np.array([len(values) for values in kept], dtype=np.float64)
     generator = np.random.default_rng(seed)
