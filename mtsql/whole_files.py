@@ -12,9 +12,18 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def write_whole(path: Path, text: str) -> Path:
     """Write a file whole or not at all, so that nobody reads half of it, and return its path."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    return partial.rename(path)
+    partial = partial_of(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        return partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def partial_of(path: Path) -> Path:
+    """Where `write_whole` has the text until it is whole."""
+    return path.with_name(f"{path.name}.partial")
 
 
 def read_record(path: Path, model: type[Model], *, fix: str) -> Model:
