@@ -173,13 +173,18 @@ def _add_score(group: Commands) -> None:
     parser = _command(group, "score", commands.score, text)
     parser.add_argument("--gold", type=Path, metavar="FILE", help="lines of SQL, a tab, a db_id")
     parser.add_argument(
-        "--pred", type=Path, metavar="FILE", help="lines of SQL, blank lines between dialogues"
+        "--pred",
+        type=Path,
+        metavar="FILE",
+        help="lines of SQL; blank lines between dialogues in both files, or without any each line "
+        "is a dialogue by itself, with ids 0, 1, ... and no shares by turn",
     )
     parser.add_argument(
         "--jsonl",
         type=Path,
         metavar="FILE",
-        help="instead: objects {id, db_id, gold, pred, [dialogue, turn, source]}, one a line",
+        help="instead: objects {id, db_id, gold, pred, [dialogue, turn, source]}, one a line; "
+        "turns count from 0 if the file holds a 0, else from 1",
     )
     parser.add_argument("--db-root", type=Path, metavar="DIR", help="holds DB/DB.sqlite by name")
     parser.add_argument(
@@ -207,7 +212,10 @@ def _add_score(group: Commands) -> None:
     )
     parser.add_argument("--jobs", type=_positive, metavar="N", help="workers (default: cores)")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="a row for each pair; summary.json beside it"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="a row for each pair, summary.json beside it; its folder is made",
     )
 
 

@@ -1,7 +1,6 @@
 """`mtsql score`: EX and EM of predictions in files, with the verdicts of the official evaluator."""
 
 import asyncio
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from rich.progress import Progress
 
 from mtsql.collector import long_lived_objects
 from mtsql.data.records import Hardness
-from mtsql.errors import ConfigError, DataError
+from mtsql.errors import ConfigError
 from mtsql.evaluation.exact import Component, components, why_outside
 from mtsql.evaluation.hardness import hardness
 from mtsql.evaluation.judge import JudgeItem, judge_many
@@ -28,7 +27,6 @@ from mtsql.evaluation.trial import NO_SQL
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
-from mtsql.whole_files import write_whole
 from recipes.score_input import (
     ScorePair,
     find_schemas,
@@ -36,11 +34,10 @@ from recipes.score_input import (
     read_rows,
     read_texts,
 )
+from recipes.score_output import MADE_BY, check_out, make_room, write_scores
 from recipes.score_table import print_table
 
 EType = Literal["exec", "match", "all"]
-SUMMARY = "summary.json"
-MADE_BY = "mtsql score"
 AT_ONCE = 128
 """Pairs judged in one call, all of one database: their results are in memory together."""
 
@@ -102,6 +99,9 @@ def score(job: ScoreJob) -> None:
     Raises:
         UserError: a file, a folder or an option is wrong; nothing is written.
     """
+    if job.out is not None:
+        files = (job.gold, job.pred, job.jsonl, job.tables)
+        check_out(job.out, [path for path in files if path is not None])
     pairs = _pairs(job)
     db_ids = sorted({pair.db_id for pair in pairs})
     suites: dict[str, dict[str, Path]] = {}
@@ -111,18 +111,23 @@ def score(job: ScoreJob) -> None:
         raise ConfigError("name the databases with --db-root DIR, or give --etype match")
     schemas = find_schemas(job.tables, suites, db_ids)
     if job.out is not None:
-        _check_writable(job.out)
+        check_out(job.out, [path for suite in suites.values() for path in suite.values()])
+        make_room(job.out)
     with long_lived_objects():  # schemas and pairs
         scored = asyncio.run(_judge(job, pairs, suites, schemas))
     turns = [_turn(one) for one in scored]
     scores = summarise(turns)
     partial = _partial(scored, schemas, job) if job.etype != "exec" else None
     if job.out is not None:
-        lines = [json.dumps(one.row(), ensure_ascii=False) for one in scored]
-        write_whole(job.out, "\n".join(lines) + "\n")
         summary = _summary(job, scored, turns, scores, partial)
-        write_whole(job.out.with_name(SUMMARY), json.dumps(summary, indent=1))
-    print_table(scores, partial, etype=job.etype, num_outside=_num_outside(scored))
+        write_scores(job.out, [one.row() for one in scored], summary)
+    print_table(
+        scores,
+        partial,
+        etype=job.etype,
+        num_outside=_num_outside(scored),
+        with_dialogues=any(pair.dialogue is not None for pair in pairs),
+    )
 
 
 def _pairs(job: ScoreJob) -> list[ScorePair]:
@@ -133,16 +138,6 @@ def _pairs(job: ScoreJob) -> list[ScorePair]:
     if job.gold is None or job.pred is None:
         raise ConfigError("give --gold FILE and --pred FILE, or --jsonl FILE")
     return read_texts(job.gold, job.pred)
-
-
-def _check_writable(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise DataError(f"--out {out}: no folder {out.parent}; make it first")
-    summary = out.with_name(SUMMARY)
-    if out.name == SUMMARY:
-        raise ConfigError(f"--out {out}: the rows need a name of their own beside {SUMMARY}")
-    if summary.is_file() and MADE_BY not in summary.read_text(encoding="utf-8", errors="replace"):
-        raise DataError(f"{summary}: is not of `mtsql score`; choose --out in another folder")
 
 
 async def _judge(
@@ -225,7 +220,7 @@ def _scored(pair: ScorePair, judgement: Judgement, schema: Schema, job: ScoreJob
 
 def _turn(one: Scored) -> ScoredTurn:
     return ScoredTurn(
-        dialogue_id=one.pair.dialogue,
+        dialogue_id=f"id {one.pair.id}" if one.pair.dialogue is None else one.pair.dialogue,
         turn_index=one.pair.turn,
         hardness=one.hardness,
         ex=one.judgement.ex,

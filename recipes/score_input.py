@@ -1,18 +1,23 @@
 """What `mtsql score` reads: pairs of gold and prediction, databases and schemas."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from mtsql.data.dataset import one_line
 from mtsql.data.readers import read_schemas
 from mtsql.data.reflect import reflect_sqlite
 from mtsql.errors import ConfigError, DataError
 from mtsql.schema import Schema
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""JSON may spell it; no text in UTF-8 holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +28,8 @@ class ScorePair:
     db_id: str
     gold: str
     pred: str
-    dialogue: str
+    dialogue: str | None
+    """None: the pair is a dialogue by itself."""
     turn: int
     """From 0."""
     source: str = ""
@@ -35,13 +41,15 @@ class _Row(BaseModel, frozen=True, extra="forbid"):
     gold: str
     pred: str | None
     dialogue: str | int | None = None
-    turn: int | None = None
+    turn: NonNegativeInt | None = None
     source: str = ""
 
 
 def read_texts(gold: Path, pred: Path) -> list[ScorePair]:
     """The official layout: one query a line, gold with a tab and its database, a blank line between
     dialogues. Ids are DIALOGUE/TURN, from 0.
+
+    Without a blank line (Spider) each query is a dialogue by itself; ids are 0, 1, ...
 
     Raises:
         DataError: a file is missing or malformed, or the two do not fit.
@@ -52,8 +60,14 @@ def read_texts(gold: Path, pred: Path) -> list[ScorePair]:
             f"{pred}: holds {len(preds)} dialogues, but {gold} holds {len(golds)}; "
             "a blank line stands between two dialogues in both"
         )
+    with_dialogues = len(golds) > 1
     pairs: list[ScorePair] = []
     for number, (gold_lines, pred_lines) in enumerate(zip(golds, preds, strict=True)):
+        if not with_dialogues and len(gold_lines) != len(pred_lines):
+            raise DataError(
+                f"{pred}: holds {len(pred_lines)} queries, but {gold} holds {len(gold_lines)}; "
+                "write one query a line"
+            )
         if len(gold_lines) != len(pred_lines):
             raise DataError(
                 f"{pred}, line {pred_lines[0][0]}: the dialogue has {len(pred_lines)} turns, but "
@@ -67,12 +81,12 @@ def read_texts(gold: Path, pred: Path) -> list[ScorePair]:
                 raise DataError(f"{gold}, line {place}: expected a query, a tab and a database")
             pairs.append(
                 ScorePair(
-                    id=f"{number}/{turn}",
+                    id=f"{number}/{turn}" if with_dialogues else str(turn),
                     db_id=fields[1],
                     gold=fields[0],
                     pred=answer.split("\t")[0],
-                    dialogue=str(number),
-                    turn=turn,
+                    dialogue=str(number) if with_dialogues else None,
+                    turn=turn if with_dialogues else 0,
                 )
             )
     return pairs
@@ -80,7 +94,7 @@ def read_texts(gold: Path, pred: Path) -> list[ScorePair]:
 
 def _dialogues(path: Path) -> list[list[tuple[int, str]]]:
     """Blocks of (line number, line) between blank lines."""
-    lines = [(n, line.strip()) for n, line in enumerate(_text(path).splitlines(), start=1)]
+    lines = [(n, line.strip()) for n, line in _lines(path)]
     blocks = [list(group) for is_full, group in groupby(lines, lambda x: bool(x[1])) if is_full]
     if not blocks:
         raise DataError(f"{path}: holds no query; expected one a line")
@@ -90,31 +104,19 @@ def _dialogues(path: Path) -> list[list[tuple[int, str]]]:
 def read_rows(path: Path) -> list[ScorePair]:
     """Lines of JSON; a pair without a dialogue is one by itself.
 
-    Turns of a dialogue stand in the order of their `turn`, or of their lines.
+    Turns keep the numbers given, which begin with 0 if the file holds a 0 and else with 1; those of
+    a dialogue without numbers stand in the order of their lines.
 
     Raises:
-        DataError: the file is missing, a line is something else, or an id comes twice.
+        DataError: the file is missing, a line is something else, an id or a turn comes twice, or
+            only some turns of a dialogue have a number.
     """
-    rows: list[_Row] = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(_Row.model_validate_json(line))
-            except ValidationError as error:
-                raise DataError(f"{path}, line {number}: {one_line(error)}") from error
+    rows = [(number, _row(path, number, line)) for number, line in _lines(path) if line.strip()]
     if not rows:
         raise DataError(f"{path}: holds no pair; expected lines of {{id, db_id, gold, pred}}")
-    [(name, count)] = Counter(str(row.id) for row in rows).most_common(1)
+    [(name, count)] = Counter(str(row.id) for _, row in rows).most_common(1)
     if count > 1:
         raise DataError(f"{path}: the id {name!r} comes {count} times; give each pair its own")
-    members: dict[str, list[_Row]] = {}
-    for row in rows:
-        members.setdefault(_dialogue_of(row), []).append(row)
-    turns: dict[str, int] = {}
-    for group in members.values():
-        if all(row.turn is not None for row in group):
-            group.sort(key=lambda row: row.turn or 0)
-        turns |= {str(row.id): turn for turn, row in enumerate(group)}
     return [
         ScorePair(
             id=row.id,
@@ -122,20 +124,82 @@ def read_rows(path: Path) -> list[ScorePair]:
             gold=row.gold,
             pred=row.pred or "",
             dialogue=_dialogue_of(row),
-            turn=turns[str(row.id)],
+            turn=turn,
             source=row.source,
         )
-        for row in rows
+        for (_, row), turn in zip(rows, _turns(path, rows), strict=True)
     ]
 
 
-def _dialogue_of(row: _Row) -> str:
-    return f"id {row.id}" if row.dialogue is None else f"{row.source}/{row.dialogue}"
+def _row(path: Path, number: int, line: str) -> _Row:
+    try:
+        row = _parsed(line)
+    except ValidationError as error:
+        raise DataError(f"{path}, line {number}: {one_line(error)}") from error
+    for key, value in row:
+        if key != "pred" and _HALF_PAIR.search(str(value)):
+            raise DataError(
+                f"{path}, line {number}: key {key} holds half of a surrogate pair; "
+                "write whole characters"
+            )
+    return row
+
+
+def _parsed(line: str) -> _Row:
+    """Unlike pydantic's own parser, Python's reads "\ud800": a prediction that no engine takes."""
+    try:
+        return _Row.model_validate_json(line)
+    except ValidationError as error:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            raise error from None
+    return _Row.model_validate(found)
+
+
+def _dialogue_of(row: _Row) -> str | None:
+    return None if row.dialogue is None else json.dumps([row.source, str(row.dialogue)])
+
+
+def _turns(path: Path, rows: Sequence[tuple[int, _Row]]) -> list[int]:
+    """The turn of each (line number, row), from 0."""
+    first = 0 if any(row.turn == 0 for _, row in rows) else 1
+    places: dict[str, dict[int, int]] = {}
+    """Line numbers by dialogue and turn."""
+    numbered: dict[str, bool] = {}
+    turns: list[int] = []
+    for number, row in rows:
+        dialogue = _dialogue_of(row)
+        others = {} if dialogue is None else places.setdefault(dialogue, {})
+        has_number = row.turn is not None
+        if dialogue is not None and numbered.setdefault(dialogue, has_number) != has_number:
+            raise DataError(
+                f"{path}, line {number}: some turns of dialogue {row.dialogue!r} have a number, "
+                "others none; number all of them, or none"
+            )
+        turn = len(others) if row.turn is None else row.turn - first
+        if turn in others:
+            raise DataError(
+                f"{path}, line {number}: turn {row.turn} of dialogue {row.dialogue!r} stands on "
+                f"line {others[turn]} as well"
+            )
+        others[turn] = number
+        turns.append(turn)
+    return turns
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Lines with their numbers, from 1, cut where the official script cuts them.
+
+    Unlike `str.splitlines` that is nowhere but at a line feed, into which reading turns all line
+    ends: a literal may hold U+2028 or a form feed.
+    """
+    return list(enumerate(_text(path).split("\n"), start=1))
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

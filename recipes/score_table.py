@@ -19,12 +19,17 @@ def print_table(
     *,
     etype: str,
     num_outside: int,
+    with_dialogues: bool,
 ) -> None:
-    """Shares by hardness and by turn, then partial scores, then what stands behind them."""
+    """Shares by hardness and by turn, then partial scores, then what stands behind them.
+
+    Args:
+        num_outside: predictions that Spider's parser does not read.
+        with_dialogues: show interaction match and shares by turn.
+    """
     metrics = {"ex": scores.ex, "em": scores.em}
     shown = [name for name in metrics if etype == "all" or (name == "ex") == (etype == "exec")]
     first = metrics[shown[0]]
-    with_dialogues = scores.num_dialogues < scores.num_turns
     columns = [*LEVELS, *(["joint_all"] if with_dialogues else [])]
     _line("", columns)
     _line("count", [_count(share) for share in _by_level(first, with_dialogues)])
@@ -99,4 +104,4 @@ def _figure(share: Share) -> str:
 
 
 def _interval(share: Share) -> str:
-    return "" if share.ci95 is None else f"{share.ci95[0]:.3f} to {share.ci95[1]:.3f}"
+    return "-" if share.ci95 is None else f"{share.ci95[0]:.3f} to {share.ci95[1]:.3f}"

@@ -1,6 +1,7 @@
 """`mtsql score`: files in, verdicts and a table out; a user's mistake is one line."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -86,6 +87,35 @@ def test_official_texts(files: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert summary["outside_reasons"] == {"no column 'nothing'": 1}
 
 
+def test_one_block_is_a_list_of_single_questions(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "gold.txt").write_text(GOLD.replace("\n\n", "\n"))
+    (files / "pred.txt").write_text(PRED.replace("\n\n", "\n"))
+    out = files / "rows.jsonl"
+    assert score(files, *texts(files), "--out", str(out)) == 0
+    assert [row[0] for row in verdicts(out)] == ["0", "1", "2"]
+    printed = capsys.readouterr().out
+    assert "joint_all" not in printed
+    assert "TURN" not in printed
+    [interval, *_] = [line for line in printed.splitlines() if line.startswith("95 %")]
+    # EX of two easy queries and of one that is medium: one right, one wrong; one alone
+    assert interval.split()[3:] == ["0.000", "to", "1.000", "-", "-", "-", "0.000", "to", "1.000"]
+    scores = json.loads((files / "summary.json").read_text())["scores"]
+    assert scores["num_dialogues"] == 3
+
+
+def test_two_blocks_of_one_turn_are_dialogues(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "gold.txt").write_text("SELECT name FROM pets\tpets\n\nSELECT age FROM pets\tpets\n")
+    (files / "pred.txt").write_text("SELECT name FROM pets\n\nSELECT name FROM pets\n")
+    assert score(files, *texts(files)) == 0
+    printed = capsys.readouterr().out
+    assert "joint_all" in printed
+    assert "TURN EXECUTION ACCURACY" in printed
+
+
 def test_nothing_is_said_behind_the_table(files: Path) -> None:
     words = ["score", *texts(files), "--db-root", str(files / "database"), "--jobs", "1"]
     done = subprocess.run(
@@ -128,6 +158,37 @@ def test_rows_of_json(files: Path) -> None:
     assert list(summary["sources"]) == ["mine"]
 
 
+def test_gold_that_fails_is_counted_for_a_blank_prediction_too(files: Path) -> None:
+    rows = [
+        {"id": 1, "db_id": "pets", "gold": "SELECT nme FROM pets", "pred": None},
+        {"id": 2, "db_id": "pets", "gold": "SELECT name FROM pets", "pred": " "},
+    ]
+    (files / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert score(files, "--jsonl", str(files / "rows.jsonl"), "--out", str(files / "o.jsonl")) == 0
+    assert verdicts(files / "o.jsonl") == [
+        (1, None, None, "gold_failed"),
+        (2, False, False, "no_answer"),
+    ]
+    summary = json.loads((files / "summary.json").read_text())
+    assert summary["gold_failed"] == [1]
+    assert summary["scores"]["ex"]["question_match"]["num_unjudged"] == 1
+    assert summary["outside_reasons"] == {"no SQL was given": 2}
+
+
+def test_a_prediction_that_is_no_unicode_is_wrong(files: Path) -> None:
+    row = {"id": 1, "db_id": "pets", "gold": "SELECT name FROM pets", "pred": "SELECT '\ud800'"}
+    odd = {**row, "id": 2, "pred": "SELECT name\udfff FROM pets"}
+    (files / "rows.jsonl").write_text("\n".join(map(json.dumps, [row, odd, {**row, "id": 3}])))
+    words = ["--jsonl", str(files / "rows.jsonl"), "--out", str(files / "o.jsonl")]
+    assert score(files, *words) == 0
+    assert [row[1:] for row in verdicts(files / "o.jsonl")] == [(False, False, "error")] * 3
+    [first, *_] = [json.loads(line) for line in (files / "o.jsonl").read_text().splitlines()]
+    assert first["message"] == "the text is not valid Unicode"
+    assert score(files, *words, "--etype", "match") == 0  # the message quotes it
+    assert [row[2] for row in verdicts(files / "o.jsonl")] == [False] * 3
+    assert score(files, *words, "--plug-value", "--keep-distinct") == 0
+
+
 def test_em_needs_no_database(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--etype", "match", "--tables", str(files / "tables.json")]
     assert main(["score", *texts(files), *words]) == 0
@@ -159,6 +220,55 @@ def test_values_of_gold_may_be_plugged_in(files: Path) -> None:
     assert [row[1] for row in verdicts(files / "o.jsonl")] == [True, True, False]
 
 
+def test_the_folder_of_the_rows_is_made(files: Path) -> None:
+    assert score(files, *texts(files), "--out", str(files / "a" / "b" / "rows.jsonl")) == 0
+    assert sorted(path.name for path in (files / "a" / "b").iterdir()) == [
+        "rows.jsonl",
+        "summary.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("gold.txt", "would replace"),
+        ("link.txt", "would replace"),
+        ("database/../pred.txt", "would replace"),
+        ("tables.json", "would replace"),
+        ("database/pets/pets.sqlite", "would replace"),
+        ("database", "is a folder; name a file, e.g. "),
+        ("gold.txt/rows.jsonl", "gold.txt: File exists"),
+        ("summary.json", "the rows need a name of their own"),
+        ("pipe", "is no plain file"),
+        ("n" * 300, "File name too long"),
+    ],
+)
+def test_rows_replace_nothing_that_is_read(
+    files: Path, out: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "link.txt").symlink_to("gold.txt")
+    os.mkfifo(files / "pipe")
+    before = contents(files)
+    assert score(files, *texts(files), "--out", str(files / out)) == 2
+    refused(message, capsys)
+    assert contents(files) == before
+
+
+def test_rows_do_not_replace_the_rows_that_are_read(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("rows.jsonl", "out.jsonl.partial"):
+        (files / name).write_text(ROW)
+        out = files / name.removesuffix(".partial")
+        assert score(files, "--jsonl", str(files / name), "--out", str(out)) == 2
+        refused("would replace", capsys)
+        assert (files / name).read_text() == ROW
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_saner_rule_is_no_official_score(files: Path) -> None:
     words = [*texts(files), "--out", str(files / "o.jsonl"), "--rule", "keep_value_word"]
     assert score(files, *words) == 0
@@ -179,7 +289,6 @@ ROW = '{"id": 1, "db_id": "pets", "gold": "SELECT 1", "pred": "SELECT 1"}'
         ({"gold.txt": GOLD.replace("\tpets", "\tcats")}, [], "no database 'cats'"),
         ({"tables.json": "[]"}, [], "tables.json: holds no list of entries"),
         ({"tables.json": None}, [], "tables.json: cannot be read"),
-        ({}, ["--out", "nowhere/rows.jsonl"], "no folder nowhere"),
         ({}, ["--jsonl", "rows.jsonl"], "give --gold and --pred, or --jsonl alone"),
         ({"summary.json": "{}"}, ["--out", "DIR/rows.jsonl"], "is not of `mtsql score`"),
     ],

@@ -23,7 +23,8 @@ MAX_CELLS_TRIED = 5_000_000
 one column, costs R cells and must keep the rows so far equal as a bag: results of real queries need
 a few trials for each column."""
 UNREADABLE = "\ufffd"
-"""Stands where text is not UTF-8; the official evaluator drops such bytes."""
+"""Stands where text is not UTF-8; the official evaluator drops such bytes. Data may hold the mark
+itself, which then is dropped as well where the texts differ; see `Rules` on what differs."""
 
 Rows = tuple[tuple[Cell, ...], ...]
 

@@ -9,6 +9,15 @@ class Rules:
 
     `keep_distinct` and `plug_value` are its own options. What follows them are saner rules of ours,
     each off unless it is asked for by name: a score made with one is no official score.
+
+    What differs in any case:
+    - A statement that is no plain read is wrong, whatever it would return, and a limit of time or
+      size ends what the official script would wait for.
+    - Two queries that are equal but for case, blanks and comments match without running both, even
+      where a second run would give other rows: `SELECT random()` matches itself.
+    - Of two texts, one with U+FFFD may equal one without: the engines put that mark for bytes that
+      are not UTF-8, and the official script drops such bytes. Officially the mark itself counts.
+    - Gold that fails leaves EX open (None); the official script ends.
     """
 
     keep_distinct: bool = False
