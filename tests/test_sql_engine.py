@@ -13,6 +13,7 @@ from hand_made import facts
 from mtsql.sql.engine import ErrorKind
 from mtsql.sql.records import QueryLimits, QueryStatus
 from mtsql.sql.sqlite_engine import SqliteEngine
+from mtsql.sql.sqlite_refusal import explain_refusal
 
 LIMITS = QueryLimits(timeout_s=2.0, max_vm_steps=2_000_000, max_rows=1000, max_bytes=100_000)
 RUNAWAY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
@@ -101,9 +102,38 @@ def test_all_but_reading_is_refused(
     before = facts(database)
     result = engine.execute(sql, LIMITS)
     assert (result.status, result.kind) == (QueryStatus.REFUSED, ErrorKind.WRITE)
-    assert result.message.startswith("only reading is allowed")
+    assert result.message.startswith("only reading ")
     assert facts(database) == before
     assert engine.execute("SELECT count(*) FROM pet", LIMITS).rows == ((3,),)
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("/* x */ CREATE TEMP TABLE t (a)", "is allowed, not CREATE"),
+        ("drop table pet", "is allowed, not DROP"),
+        ("VACUUM INTO 'x'", "is allowed, not VACUUM"),
+        ("ANALYZE", "is allowed, not ANALYZE"),
+        ("EXPLAIN QUERY PLAN CREATE VIEW v AS SELECT 1", "is allowed, not CREATE"),
+        ("WITH c AS (SELECT 1) DELETE FROM pet", "is allowed, not DELETE"),
+        ("SELECT load_extension('x')", "is allowed, not the function load_extension"),
+        ("SELECT * FROM pragma_table_info('pet')", "tables is allowed, not pragma_table_info"),
+        (
+            "WITH c AS (SELECT 'pragma_x') SELECT * FROM c, PRAGMA_table_list",
+            "tables is allowed, not PRAGMA_table_list",
+        ),
+    ],
+)
+def test_a_refusal_names_what_the_statement_names(
+    sql: str, words: str, engine: SqliteEngine
+) -> None:
+    assert engine.execute(sql, LIMITS).message == f"only reading {words}"
+
+
+def test_a_table_that_this_build_of_sqlite_may_have_is_named_too() -> None:
+    inner = (sqlite3.SQLITE_UPDATE, "sqlite_master")  # how SQLite declares it
+    sql, error = "SELECT * FROM dbstat", "vtable constructor failed: dbstat"
+    assert explain_refusal(*inner, sql, error) == "only reading tables is allowed, not dbstat"
 
 
 @pytest.mark.parametrize("sql", ["SELECT writefile('f', 'x')", "SELECT readfile('f')"])

@@ -16,7 +16,7 @@ from sqlalchemy.types import NullType
 
 from mtsql.errors import DataError
 from mtsql.schema import Column, ForeignKey, Schema, Table
-from mtsql.sql.engines import file_of
+from mtsql.sql.engines import file_of, require_merged
 
 
 def reflect(db_id: str, address: str | Path) -> Schema:
@@ -40,8 +40,9 @@ def reflect_sqlite(db_id: str, database: Path) -> Schema:
     and the spelling of the referred table and column is that of the referred table.
 
     Raises:
-        DataError: the file is absent or no SQLite database.
+        DataError: the file is absent, no SQLite database or not all of one.
     """
+    require_merged(database)
     uri = f"{database.absolute().as_uri()}?mode=ro&immutable=1"
     engine = create_engine(
         "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool

@@ -23,6 +23,7 @@ from mtsql.sql.engine import (
     ENGINE_CRASH,
     FETCH_ROWS,
     UNCOUNTED,
+    CannotOpenError,
     ErrorKind,
     collect,
     failed,
@@ -51,6 +52,8 @@ ODD_SPACE = re.compile(
 )
 """DuckDB's parser takes many of these for spaces, its tokenizer takes them for letters."""
 
+LOCKED = re.compile(r"Could not set lock on file|Conflicting lock is held")
+
 ERROR_PATTERNS: tuple[tuple[type[duckdb.Error], re.Pattern[str], ErrorKind], ...] = (
     (duckdb.ParserException, re.compile(""), ErrorKind.SYNTAX),
     (duckdb.CatalogException, re.compile(r"^Table "), ErrorKind.NO_SUCH_TABLE),
@@ -76,7 +79,7 @@ class DuckdbEngine:
     NOT_ENFORCED: ClassVar[tuple[str, ...]] = (UNCOUNTED,)
 
     def __init__(self, path: Path, *, memory_bytes: int) -> None:
-        """Raises OSError when the file cannot be opened as a database.
+        """Raises OSError when the file cannot be opened; CannotOpenError when DuckDB says why.
 
         Args:
             memory_bytes: for DuckDB's buffers; it never spills to disk.
@@ -87,6 +90,7 @@ class DuckdbEngine:
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         try:
+            str(self._path).encode()  # DuckDB's own complaint is a RuntimeError, "bad_cast"
             connection = duckdb.connect(
                 str(self._path),
                 read_only=True,
@@ -103,7 +107,11 @@ class DuckdbEngine:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET lock_configuration = true")
             return connection
+        except UnicodeError as error:
+            raise CannotOpenError("DuckDB opens no path that is not UTF-8") from error
         except duckdb.Error as error:
+            if LOCKED.search(str(error)):
+                raise CannotOpenError("it is open for writing elsewhere") from error
             raise OSError(f"{self._path}: no DuckDB database") from error
 
     def close(self) -> None:
@@ -154,6 +162,8 @@ class DuckdbEngine:
             return fail(QueryStatus.ERROR, ErrorKind.OTHER, ENGINE_CRASH)
         if _is_unreadable(error):
             message = "the database cannot be read"
+            if isinstance(error, CannotOpenError):
+                message += f": {error}"
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
         if "Python exception" in message:
             message = "a value of this type cannot be read"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from mtsql.errors import DataError
 from mtsql.sql.engine import CannotOpenError, Engine
-from mtsql.sql.sqlite_engine import SqliteEngine
+from mtsql.sql.sqlite_engine import SqliteEngine, unmerged_file
 
 if TYPE_CHECKING:
     from mtsql.sql.sqlalchemy_engine import SqlalchemyEngine
@@ -49,6 +50,23 @@ def open_engine(address: str | Path, *, memory_bytes: int) -> Engine:
     from mtsql.sql.duckdb_engine import DuckdbEngine
 
     return DuckdbEngine(path, memory_bytes=memory_bytes)
+
+
+def unmerged(address: str | Path) -> Path | None:
+    """The file beside an SQLite database whose changes are not in the database's file yet."""
+    path = file_of(address)
+    return None if path is None or _is_duckdb(address) else unmerged_file(path)
+
+
+def require_merged(address: str | Path) -> None:
+    """Raises DataError for a database that its file alone does not hold: we read only the file."""
+    beside = unmerged(address)
+    if beside is not None:
+        order = "PRAGMA wal_checkpoint(TRUNCATE)" if beside.name.endswith("-wal") else ".schema"
+        raise DataError(
+            f"{file_of(address)}: has changes that are not in the file yet, but in {beside.name}: "
+            f'close what writes to it, then run: sqlite3 FILE "{order}"'
+        )
 
 
 def not_enforced(address: str | Path) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtsql.errors import DataError
 from mtsql.sql.engine import ErrorKind, failed
-from mtsql.sql.engines import URL, file_of
+from mtsql.sql.engines import URL, file_of, require_merged, unmerged
 from mtsql.sql.records import QueryResult, QueryStatus
 
 LOOK_EVERY_S = 1.0
@@ -20,6 +20,15 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's bytes, as 64 hex digits."""
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
+
+
+def why_no_file(path: Path) -> str:
+    """What stands at a path where a file should be, in words."""
+    if path.is_dir():
+        return "is a folder, not a file"
+    if path.is_fifo():
+        return "is a pipe, not a file"
+    return "is a device or a socket, not a file" if path.exists() else "no such file"
 
 
 def absolute(address: str | Path) -> str:
@@ -49,9 +58,11 @@ class Database:
         self._lock = asyncio.Lock()
 
     def require(self) -> None:
-        """Raises DataError when the file is missing."""
+        """Raises DataError when the file is missing, or does not hold all of the database."""
         if self.path is not None and not self.path.is_file():
-            raise DataError(f"{self.path}: no such file; database {self.db_id!r} needs it")
+            why = why_no_file(self.path)
+            raise DataError(f"{self.path}: {why}; database {self.db_id!r} needs it")
+        require_merged(self.address)
 
     async def look(self, now_s: float) -> None:
         """Bring `identity` and `fault` up to date; hashing happens off the loop's thread."""
@@ -63,7 +74,10 @@ class Database:
             try:
                 facts = self.path.stat()
                 identity = (facts.st_mtime_ns, facts.st_size)
-                if identity != self.identity:
+                if unmerged(self.address) is not None:
+                    self.identity = (0, 0)  # look closer when they are in the file
+                    self.fault = self._unmerged()
+                elif identity != self.identity:
                     digest = await asyncio.to_thread(file_sha256, self.path)
                     self.digest = self.digest or digest
                     self.identity = identity
@@ -73,6 +87,10 @@ class Database:
                 message = f"the file of database {self.db_id!r} is gone"
                 self.fault = failed(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
             self.look_at_s = now_s + LOOK_EVERY_S
+
+    def _unmerged(self) -> QueryResult:
+        message = f"database {self.db_id!r} has changes that are not in its file yet"
+        return failed(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_CHANGED, message)
 
     def _changed(self) -> QueryResult:
         message = f"the file of database {self.db_id!r} has changed since its first query"

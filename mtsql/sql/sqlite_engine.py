@@ -7,6 +7,7 @@ the progress handler nor an interrupt is polled there) and memory outside SQLite
 the engine runs in a process that `mtsql.sql.pool` limits and kills.
 """
 
+import os
 import re
 import sqlite3
 import time
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from mtsql.sql.engine import ErrorKind, collect, failed, refuse_text
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
+from mtsql.sql.sqlite_refusal import COMMENTS, explain_refusal
 
 STEPS_PER_CHECK = 1000
 """VM steps between two looks at budget and clock: about 13 us, at no cost one can measure."""
@@ -42,20 +44,6 @@ FORBIDDEN_FUNCTIONS = frozenset(
         "sqlite_log",
     }
 )
-ACTION_NAMES = {
-    sqlite3.SQLITE_INSERT: "INSERT",
-    sqlite3.SQLITE_UPDATE: "UPDATE",
-    sqlite3.SQLITE_DELETE: "DELETE",
-    sqlite3.SQLITE_ATTACH: "ATTACH",
-    sqlite3.SQLITE_DETACH: "DETACH",
-    sqlite3.SQLITE_PRAGMA: "PRAGMA",
-    sqlite3.SQLITE_TRANSACTION: "a transaction",
-    sqlite3.SQLITE_SAVEPOINT: "a transaction",
-    sqlite3.SQLITE_ANALYZE: "ANALYZE",
-    sqlite3.SQLITE_REINDEX: "REINDEX",
-}
-"""Words for the commonest refusals; all others read "a change of the schema"."""
-
 CONNECTION_LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
@@ -91,17 +79,37 @@ UNREADABLE_CODES = frozenset(
     }
 )
 
-COMMENTS = re.compile(r"--[^\n]*|/\*.*?(\*/|$)", re.DOTALL)
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+"""Of a rollback journal in use: a finished one is gone, empty or begins with zeros."""
 
 decode_text = partial(str, encoding="utf-8", errors="replace")
 """Real databases hold text that is not UTF-8; a replacement mark beats a failed query."""
 
 
+def unmerged_file(path: Path) -> Path | None:
+    """The write-ahead log or rollback journal of changes that a database's file lacks, if any.
+
+    It stands beside the file that a link leads to, for that is where SQLite looks for it. A log
+    whose changes are in the file already counts too, until it is emptied.
+    """
+    real = path.resolve()
+    log = real.with_name(f"{real.name}-wal")
+    if log.exists() and log.stat().st_size:
+        return log
+    journal = real.with_name(f"{real.name}-journal")
+    if journal.is_file():
+        with journal.open("rb") as file:
+            if file.read(len(JOURNAL_MAGIC)) == JOURNAL_MAGIC:
+                return journal
+    return None
+
+
 class SqliteEngine:
     """A warm, immutable, read-only connection; `execute` turns every outcome into a `QueryResult`.
 
-    The file must not change while the engine is open (immutable=1 skips locks and change checks):
-    whoever owns the engine opens a new one when size or mtime differ.
+    The file must not change while the engine is open, and what stands in a journal beside it is not
+    seen (immutable=1 skips locks, journals and change checks): whoever owns the engine looks for an
+    `unmerged_file`, and opens a new engine when size or mtime differ.
     """
 
     NOT_ENFORCED: ClassVar[tuple[str, ...]] = ()
@@ -112,11 +120,11 @@ class SqliteEngine:
         self._ticks_left = 0
         self._deadline_s = 0.0
         self._stopped_by: ErrorKind | None = None
-        self._refused = ""
+        self._refused: tuple[int, str] | None = None  # the first refused action, and on what
         # cached_statements=0: a reused statement keeps its step counter, and the budget would
         # depend on history.
         self._connection = sqlite3.connect(
-            f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1",
+            f"file:{quote(os.fsencode(path.absolute()))}?mode=ro&immutable=1",
             uri=True,
             isolation_level=None,
             cached_statements=0,
@@ -156,7 +164,7 @@ class SqliteEngine:
             cursor.execute(sql.rstrip("; \t\r\n\f"))
             result = self._fetch(cursor, sql, limits, started_s)
         except (sqlite3.Error, sqlite3.Warning, UnicodeError, MemoryError) as error:
-            result = self._explain(error, limits, time.monotonic() - started_s)
+            result = self._explain(error, sql, limits, time.monotonic() - started_s)
         finally:
             cursor.close()
         return result
@@ -185,7 +193,7 @@ class SqliteEngine:
         self._ticks_left = limits.max_vm_steps // steps_per_check
         self._deadline_s = started_s + limits.timeout_s
         self._stopped_by = None
-        self._refused = ""
+        self._refused = None
         # Room for one value of the largest allowed result, and never less than a line of text.
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(limits.max_bytes, 1024))
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 4 * limits.max_sql_chars + 4)
@@ -211,10 +219,10 @@ class SqliteEngine:
         if action == sqlite3.SQLITE_PRAGMA and (first, second) == ("data_version", None):
             return sqlite3.SQLITE_OK  # a plain read, which full-text tables make by themselves
         if action not in ALLOWED_ACTIONS:
-            self._refused = self._refused or ACTION_NAMES.get(action, "a change of the schema")
+            self._refused = self._refused or (action, first or "")
             return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in FORBIDDEN_FUNCTIONS:
-            self._refused = self._refused or f"the function {second}"
+            self._refused = self._refused or (action, str(second))
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
 
@@ -228,11 +236,13 @@ class SqliteEngine:
         columns = tuple(str(column[0]) for column in cursor.description)
         return collect(columns, cursor, limits, started_s)
 
-    def _explain(self, error: Exception, limits: QueryLimits, elapsed_s: float) -> QueryResult:
+    def _explain(
+        self, error: Exception, sql: str, limits: QueryLimits, elapsed_s: float
+    ) -> QueryResult:
         """Name what went wrong, from the strongest evidence (our handlers) to the weakest."""
         fail = partial(failed, elapsed_s=elapsed_s)
         if self._refused:
-            message = f"only reading is allowed, not {self._refused}"
+            message = explain_refusal(*self._refused, sql, str(error))
             return fail(QueryStatus.REFUSED, ErrorKind.WRITE, message)
         if self._stopped_by is ErrorKind.STEPS:
             message = f"stopped after {limits.max_vm_steps} steps of work"

@@ -54,7 +54,7 @@ class EngineShelf:
         self._engines: OrderedDict[str, tuple[Identity, Engine]] = OrderedDict()
 
     def get(self, db_id: str, identity: Identity) -> Engine:
-        """Raises sqlite3.Error or OSError when the database cannot be opened."""
+        """Raises whatever the driver does when the database cannot be opened."""
         known = self._engines.get(db_id)
         if known is not None and known[0] == identity:
             self._engines.move_to_end(db_id)
@@ -83,14 +83,17 @@ def run_job(
     """Run one job within both limits; None when only the lane's own limit stopped it."""
     granted = grant(limits, lane)
     try:
-        result = shelf.get(db_id, identity).execute(sql, granted)
-    except (sqlite3.Error, OSError) as error:
+        engine = shelf.get(db_id, identity)
+    except MemoryError:
+        raise  # this process holds too much: the query starts again in a fresh one
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises, the worker lives on
         reason = f": {error}" if isinstance(error, CannotOpenError) else ""
         return QueryResult(
             status=QueryStatus.INFRA_FAULT,
             kind=ErrorKind.DATABASE_UNREADABLE,
             message=f"database {db_id!r} cannot be opened{reason}",
         )
+    result = engine.execute(sql, granted)
     if result.kind == ErrorKind.STEPS and granted.max_vm_steps < limits.max_vm_steps:
         return None
     if result.kind == ErrorKind.TIMEOUT and granted.timeout_s < limits.timeout_s:
