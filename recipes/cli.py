@@ -36,13 +36,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parse(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # closed by the caller: the first file opened would take its place
+        return fail("standard output is closed; send it to a file, or to /dev/null")
     try:
         code = parsed.run(parsed)
         sys.stdout.flush()
     except UserError as error:
         return fail(str(error))
     except KeyboardInterrupt:
-        print("mtsql: interrupted; the same command goes on from what is saved", file=sys.stderr)
+        print(f"mtsql: interrupted{_how_to_go_on(parsed)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader (`head`, `less`) is gone; keep the interpreter's last flush quiet as well.
@@ -56,6 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return fail(f"{error.filename}: {error.strerror}; choose a path that you may write")
         raise
     return code
+
+
+def _how_to_go_on(parsed: argparse.Namespace) -> str:
+    """Only the commands that know --restart go on from an earlier run."""
+    restarts = getattr(parsed, "restart", None)
+    if restarts is None:
+        return ""
+    command = "the command without --restart" if restarts else "the same command"
+    return f"; {command} goes on from what is saved"
 
 
 def _free_mb(path: Path) -> int:

@@ -121,13 +121,16 @@ def sql(arguments: argparse.Namespace) -> int:
         return 0 if print_answer(databases, arguments.query, limits) else 1
     if arguments.query is not None:
         raise ConfigError("--jsonl reads its queries from standard input; give no other")
+    if sys.stdin is None:
+        raise ConfigError("--jsonl reads its queries from standard input, which is closed")
     warn(databases)
-    answer_lines(databases, sys.stdin.fileno(), limits, _write_now)
+    default = None if arguments.db is None else next(iter(databases))
+    answer_lines(databases, default, sys.stdin.fileno(), limits, _write_now)
     return 0
 
 
-def _write_now(line: str) -> None:
-    sys.stdout.write(line)
+def _write_now(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
     sys.stdout.flush()
 
 

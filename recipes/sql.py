@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -10,18 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from mtsql.errors import ConfigError, DataError, UserError
+from mtsql.errors import ConfigError, DataError
 from mtsql.sql.engine import CannotOpenError
 from mtsql.sql.engines import URL, file_of, not_enforced
 from mtsql.sql.pool import LocalPool
-from mtsql.sql.records import Cell, QueryLimits, QueryRequest, QueryResult, QueryStatus
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
+from mtsql.sql.registry import why_no_file
+from recipes.sql_table import plain, print_table, visible
 
 SUFFIXES = (".sqlite", ".db", ".duckdb")
+REQUEST_KEYS = ("id", "sql", "db")
 MAX_AHEAD = 256
 """Lines that are read before the first of them is answered."""
 
@@ -38,11 +35,12 @@ def databases_of(db: str | None, db_root: Path | None) -> dict[str, str | Path]:
         found[_name_in(db)] = db
     elif db is not None:
         if not Path(db).is_file():
-            raise DataError(f"--db {db}: no such file")
+            raise DataError(f"--db {db}: {why_no_file(Path(db))}")
         found[Path(db).stem] = Path(db)
     if db_root is not None:
         if not db_root.is_dir():
-            raise DataError(f"--db-root {db_root}: no such folder")
+            why = "not a folder" if db_root.exists() else "no such folder"
+            raise DataError(f"--db-root {db_root}: {why}")
         for folder in sorted(path for path in db_root.iterdir() if path.is_dir()):
             for suffix in SUFFIXES:
                 path = folder / f"{folder.name}{suffix}"
@@ -97,14 +95,9 @@ def print_answer(databases: Mapping[str, str | Path], sql: str, limits: QueryLim
 
     result = asyncio.run(run())
     if result.status is not QueryStatus.OK:
-        print(f"{result.status} ({result.kind}): {result.message}", file=sys.stderr)
+        print(f"{result.status} ({result.kind}): {visible(result.message)}", file=sys.stderr)
         return False
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in result.columns:
-        table.add_column(escape(name))
-    for row in result.rows:
-        table.add_row(*(escape("NULL" if cell is None else str(_plain(cell))) for cell in row))
-    Console().print(table)
+    print_table(result)
     more = ", and more that --max-rows cuts off" if result.truncated else ""
     rows = "1 row" if len(result.rows) == 1 else f"{len(result.rows)} rows"
     print(f"{rows}{more}; {1000 * result.elapsed_s:.1f} ms")
@@ -113,117 +106,125 @@ def print_answer(databases: Mapping[str, str | Path], sql: str, limits: QueryLim
 
 def answer_lines(
     databases: Mapping[str, str | Path],
+    default: str | None,
     requests_fd: int,
     limits: QueryLimits,
-    write: Callable[[str], object],
+    write: Callable[[bytes], object],
 ) -> None:
     """One JSON object in, one out, in the same order; up to MAX_AHEAD queries run meanwhile.
 
     Args:
-        requests_fd: gives lines of `{"id": any, "sql": text, "db": name}`; `db` may be left out if
-            there is a --db.
+        default: the database of lines that name none; None: each line must.
+        requests_fd: gives lines of `{"id": any, "sql": text, "db": name}`; `db` may be left out or
+            null if there is a --db, and blank lines count for nothing.
+        write: gets whole lines, in UTF-8.
 
     Raises:
         DataError: a line is something else; those before it are answered.
-        OSError: `write` cannot write.
+        Exception: what `write` raises; no later answer is written.
     """
-    asyncio.run(_answer_lines(databases, requests_fd, limits, write))
+    asyncio.run(_answer_lines(databases, default, requests_fd, limits, write))
 
 
 async def _answer_lines(
     databases: Mapping[str, str | Path],
+    default: str | None,
     requests_fd: int,
     limits: QueryLimits,
-    write: Callable[[str], object],
+    write: Callable[[bytes], object],
 ) -> None:
-    default = next(iter(databases))
     under_way: asyncio.Queue[tuple[Any, asyncio.Task[list[QueryResult]]] | None]
     under_way = asyncio.Queue(MAX_AHEAD)
-    fault: UserError | OSError | None = None
+    fault: Exception | None = None
 
-    async def write_all() -> None:
+    async def read_all(pool: LocalPool) -> None:
         nonlocal fault
-        while (item := await under_way.get()) is not None:
-            name, task = item
-            [result] = await task
-            try:
-                if not isinstance(fault, OSError):
-                    write(json.dumps(_line(name, result), ensure_ascii=False) + "\n")
-            except OSError as error:  # nobody reads any more: read no more either
-                fault = error
+        try:
+            async for number, line in _lines(requests_fd):
+                name, request = _request(line, number, default, limits)
+                await under_way.put((name, asyncio.create_task(pool.execute_many([request]))))
+        except Exception as error:  # noqa: BLE001 - raised when what came before it is answered
+            fault = error
+        await under_way.put(None)
 
     async with LocalPool(databases) as pool:
-        writer = asyncio.create_task(write_all())
-        number = 0
-        async for line in _lines(requests_fd):
-            number += 1
-            if fault is not None:
-                break
-            try:
-                name, request = _request(line, number, default, limits)
-            except DataError as error:
-                fault = error
-                break
-            await under_way.put((name, asyncio.create_task(pool.execute_many([request]))))
-        await under_way.put(None)
-        await writer
+        reader = asyncio.create_task(read_all(pool))
+        try:
+            while (item := await under_way.get()) is not None:
+                name, task = item
+                [result] = await task
+                write(_line(name, result))
+        finally:  # nobody reads the answers any more: read no more requests either
+            reader.cancel()
     if fault is not None:
         raise fault
 
 
-async def _lines(requests_fd: int) -> AsyncIterator[bytes]:
-    """Lines as they come, read by a thread: a caller may wait for an answer before the next one.
+async def _lines(requests_fd: int) -> AsyncIterator[tuple[int, bytes]]:
+    """Lines that are not blank and their numbers, as they come.
 
-    The thread is a daemon, so that Ctrl-C does not wait for a line that never comes.
+    A thread reads them: a caller may wait for an answer before the next one. It is a daemon, so
+    that Ctrl-C does not wait for a line that never comes.
     """
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
+    arrived: asyncio.Queue[bytes | OSError | None] = asyncio.Queue()
     room = threading.Semaphore(MAX_AHEAD)
 
     def read() -> None:
-        with suppress(RuntimeError), open(requests_fd, "rb", closefd=False) as file:
-            for line in file:
-                room.acquire()
-                loop.call_soon_threadsafe(arrived.put_nowait, line)
-            loop.call_soon_threadsafe(arrived.put_nowait, None)  # RuntimeError: the loop has ended
+        end = None
+        with suppress(RuntimeError):  # the loop has ended
+            try:
+                with open(requests_fd, "rb", closefd=False) as file:
+                    for line in file:
+                        room.acquire()
+                        loop.call_soon_threadsafe(arrived.put_nowait, line)
+            except OSError as error:  # a folder, say
+                end = error
+            loop.call_soon_threadsafe(arrived.put_nowait, end)
 
     threading.Thread(target=read, daemon=True).start()
-    while (line := await arrived.get()) is not None:
+    number = 0
+    while isinstance(line := await arrived.get(), bytes):
         room.release()
-        yield line
+        number += 1
+        if line.strip():
+            yield number, line
+    if line is not None:
+        raise DataError(f"standard input: cannot be read ({line.strerror})")
 
 
 def _request(
-    line: bytes, number: int, default: str, limits: QueryLimits
+    line: bytes, number: int, default: str | None, limits: QueryLimits
 ) -> tuple[Any, QueryRequest]:
+    place = f"standard input, line {number}"
     try:
         value = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"standard input, line {number}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not JSON ({error})") from error
     if not isinstance(value, dict) or "id" not in value or not isinstance(value.get("sql"), str):
-        raise DataError(
-            f"standard input, line {number}: give an object with 'id', 'sql' and perhaps 'db'"
-        )
-    db = value.get("db", default)
-    return value["id"], QueryRequest(db_id=str(db), sql=value["sql"], limits=limits)
+        raise DataError(f"{place}: give an object with 'id', 'sql' and perhaps 'db'")
+    unknown = [key for key in value if key not in REQUEST_KEYS]
+    if unknown:
+        raise DataError(f"{place}: unknown key {unknown[0]!r}; give 'id', 'sql' and perhaps 'db'")
+    db = default if value.get("db") is None else value["db"]
+    if db is None:
+        raise DataError(f"{place}: name a 'db', one of --db-root, or give --db for all lines")
+    if not isinstance(db, str):
+        raise DataError(f"{place}: 'db' is {json.dumps(db)}; write the database's name as text")
+    return value["id"], QueryRequest(db_id=db, sql=value["sql"], limits=limits)
 
 
-def _line(name: Any, result: QueryResult) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
-    return {
+def _line(name: Any, result: QueryResult) -> bytes:  # noqa: ANN401 - any JSON value
+    answer = {
         "id": name,
         "status": str(result.status),
         "columns": result.columns,
-        "rows": [[_plain(cell) for cell in row] for row in result.rows],
+        "rows": [[plain(cell) for cell in row] for row in result.rows],
         "truncated": result.truncated,
         "elapsed_ms": round(1000 * result.elapsed_s, 3),
         "message": result.message,
     }
-
-
-def _plain(cell: Cell) -> int | float | str | None:
-    """A cell as JSON can hold it: blobs as x'00ff', numbers that are none as text."""
-    if isinstance(cell, bytes):
-        return f"x'{cell.hex()}'"
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return str(cell)
-    return cell
+    try:
+        return (json.dumps(answer, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can say
+        return (json.dumps(answer) + "\n").encode()

@@ -126,7 +126,7 @@ def failing(error: BaseException):
     ("error", "code", "message"),
     [
         (DataError("two\nlines"), 2, "mtsql: error: two lines"),
-        (KeyboardInterrupt(), 130, "mtsql: interrupted"),
+        (KeyboardInterrupt(), 130, "mtsql: interrupted\n"),
         (
             OSError(errno.ENOSPC, "no space", "/nowhere/file"),
             2,
@@ -147,6 +147,42 @@ def test_how_a_command_ends(
     text = capsys.readouterr().err
     assert text.startswith(message)
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", DEMO], "mtsql: interrupted; the same command goes on from what is saved\n"),
+        (
+            ["selftaught", DEMO, "--restart"],
+            "mtsql: interrupted; the command without --restart goes on from what is saved\n",
+        ),
+        (["eval", DEMO], "mtsql: interrupted\n"),  # it keeps nothing of what it has not finished
+    ],
+)
+def test_only_a_run_goes_on_after_an_interrupt(
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("train", "selftaught", "evaluate"):
+        monkeypatch.setattr(commands, name, failing(KeyboardInterrupt()))
+    assert main(words) == 130
+    assert capsys.readouterr().err == message
+
+
+def test_a_closed_output_is_one_line() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m recipes.cli doctor >&-'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("mtsql: error: standard output is closed")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,5 +270,5 @@ def test_an_interrupt_leaves_at_once_with_one_line(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130
-    assert text.splitlines() == ["mtsql: interrupted; the same command goes on from what is saved"]
+    assert text.splitlines() == ["mtsql: interrupted"]
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """`mtsql sql` as its user meets it."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from mtsql.sql.records import QueryLimits
 from recipes.cli import main
+from recipes.sql import answer_lines
 
 if TYPE_CHECKING:
     from postgres_server import PostgresServer
@@ -35,6 +38,17 @@ def root(tmp_path: Path) -> Path:
 
 def pets(root: Path) -> str:
     return str(root / "pets" / "pets.sqlite")
+
+
+def jsonl(text: str, *words: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "recipes.cli", "sql", *words, "--jsonl"],
+        input=text.encode(),
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def test_a_table_is_printed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,6 +176,10 @@ def test_requests_come_from_a_file_too(root: Path) -> None:
     ("words", "message"),
     [
         (["--db", "nosuch.sqlite", "SELECT 1"], "--db nosuch.sqlite: no such file"),
+        (["--db", "pets", "SELECT 1"], "--db pets: is a folder, not a file"),
+        (["--db", "pipe", "SELECT 1"], "--db pipe: is a pipe, not a file"),
+        (["--db", "/dev/null", "SELECT 1"], "--db /dev/null: is a device or a socket, not a file"),
+        (["--db-root", "pipe", "--jsonl"], "--db-root pipe: not a folder"),
         (["--db-root", "nosuch", "--jsonl"], "--db-root nosuch: no such folder"),
         (["--db", "nosuch://host/db", "SELECT 1"], "--db: not a SQLAlchemy URL"),
         (["--db", "mysql+nosuch://host/db", "SELECT 1"], "--db: not a SQLAlchemy URL"),
@@ -178,22 +196,109 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(root)
+    os.mkfifo("pipe")
     assert main(["sql", *words]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
 
 
-def test_a_line_that_is_no_request_is_named(root: Path) -> None:
-    for bad, message in (("{", "line 2: not JSON"), ('{"id": 1}', "line 2: give an object")):
-        done = subprocess.run(
-            [sys.executable, "-m", "recipes.cli", "sql", "--db", pets(root), "--jsonl"],
-            input='{"id": 1, "sql": "SELECT 1"}\n' + bad + "\n",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
-        assert json.loads(done.stdout)["rows"] == [[1]]
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("{", "line 3: not JSON"),
+        ("[" * 100_000, "line 3: not JSON"),
+        ('{"id": 1}', "line 3: give an object"),
+        ('{"id": 1, "sql": "SELECT 1", "dbs": "pets"}', "line 3: unknown key 'dbs'; give 'id'"),
+        ('{"id": 1, "sql": "SELECT 1", "db": 7}', "line 3: 'db' is 7; write"),
+        ('{"id": 1, "sql": "SELECT 1"}', "line 3: name a 'db'"),
+        ('{"id": 1, "sql": "SELECT 1", "db": null}', "line 3: name a 'db'"),
+    ],
+)
+def test_a_line_that_is_no_request_is_named(root: Path, bad: str, message: str) -> None:
+    good = '{"id": 1, "sql": "SELECT 1", "db": "pets"}'
+    done = jsonl(f"{good}\n \n{bad}\n{good}\n", "--db-root", str(root))
+    assert done.returncode == 2
+    [_what_duckdb_lacks, mistake] = done.stderr.decode().splitlines()
+    assert message in mistake
+    assert json.loads(done.stdout)["rows"] == [[1]]
+
+
+def test_blank_lines_and_null_are_nothing(root: Path) -> None:
+    done = jsonl('\n{"id": 1, "sql": "SELECT 1", "db": null}\n\n', "--db", pets(root))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["rows"] == [[1]]
+
+
+def test_answers_are_utf8_wherever_they_go(root: Path) -> None:
+    # More lines than are read ahead: a writer that failed would leave the rest waiting.
+    lines = "".join(json.dumps({"id": n, "sql": f"SELECT 'é', {n}"}) + "\n" for n in range(300))
+    half = '{"id": "\\ud800", "sql": "SELECT \'\\u00e9\'"}\n'
+    done = jsonl(lines + half, "--db", pets(root), encoding="ascii")
+    assert (done.returncode, done.stderr) == (0, b"")
+    answers = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert [one["rows"] for one in answers[:300]] == [[["é", n]] for n in range(300)]
+    assert (answers[300]["id"], answers[300]["rows"]) == ("\ud800", [["é"]])
+
+
+def test_a_writer_that_fails_ends_it(root: Path) -> None:
+    """Though the caller holds its end of the pipe open, and more lines wait than are read ahead."""
+
+    def write(line: bytes) -> None:
+        raise ZeroDivisionError(line)
+
+    ours, theirs = os.pipe()
+    os.write(theirs, b'{"id": 1, "sql": "SELECT 1"}\n' * 600)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            answer_lines({"pets": Path(pets(root))}, "pets", ours, QueryLimits(), write)
+    finally:
+        os.close(theirs)
+
+
+def test_a_database_with_changes_beside_it_is_refused(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sqlite3.connect(pets(root)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("INSERT INTO pet VALUES (4, 'Eve')")
+        writer.commit()
+        assert main(["sql", "--db", pets(root), "SELECT count(*) FROM pet"]) == 2
+    writer.close()  # which brings the changes into the file
+    err = capsys.readouterr().err
+    assert "pets.sqlite: has changes that are not in the file yet, but in pets.sqlite-wal" in err
+    assert err.count("\n") == 1
+    assert main(["sql", "--db", pets(root), "SELECT count(*) FROM pet"]) == 0
+    assert " 4 " in capsys.readouterr().out
+
+
+def test_a_path_may_have_any_bytes(root: Path) -> None:
+    name = os.fsencode(root) + b"/p\xff?#%41."
+    os.rename(pets(root), name + b"sqlite")  # noqa: PTH104 - bytes
+    words = [sys.executable, "-m", "recipes.cli", "sql", "--db"]
+    done = subprocess.run(
+        [*words, name + b"sqlite", "SELECT count(*) FROM pet"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b" 3 " in done.stdout
+    os.rename(root / "shops" / "shops.duckdb", name + b"duckdb")  # noqa: PTH104 - bytes
+    done = subprocess.run([*words, name + b"duckdb", "SELECT 1"], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"cannot be opened: DuckDB opens no path that is not UTF-8" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_file_that_another_writes_to_is_named_as_such(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shops = root / "shops" / "shops.duckdb"
+    # Another process: in this one, the lock would end with the first look at the file.
+    program = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, shops], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        assert main(["sql", "--db", str(shops), "SELECT 1"]) == 1
+        writer.communicate()
+    assert "'shops' cannot be opened: it is open for writing elsewhere" in capsys.readouterr().err
