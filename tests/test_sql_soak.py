@@ -142,13 +142,18 @@ async def played(
                 if not is_lost and (result.status, result.rows) != (status, rows):
                     wrong.append(f"{sql}: {result}")
                 if number % 1000 == 999:
+                    await whole(number // 1000)
                     os.kill(pool.worker_pids[number // 1000 % 4], signal.SIGKILL)
+
+        async def whole(num_lost: int) -> None:
+            """Until all those killed before are noticed and replaced."""
+            async with asyncio.timeout(60.0):
+                while pool.stats().num_lost < num_lost or len(pool.worker_pids) < 4:
+                    await asyncio.sleep(0.01)
 
         async def play(num_queries: int) -> None:
             await asyncio.gather(*(caller(num_queries) for _ in range(NUM_CALLERS)))
-            async with asyncio.timeout(60.0):  # until the last kill was noticed and made good
-                while pool.stats().num_lost < num_queries // 1000 or len(pool.worker_pids) < 4:
-                    await asyncio.sleep(0.01)
+            await whole(num_queries // 1000)
 
         await play(WARM_UP)
         template = psutil.Process(pool.worker_pids[0]).parent()
