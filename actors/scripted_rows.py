@@ -19,10 +19,10 @@ from mtsql.config import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.mistakes import Scripted, script_facts
 from mtsql.protocol import DIALECTS, ActionName
-from mtsql.round_files import DRILL, SCRIPTED, SCRIPTS
+from mtsql.round_files import SCRIPTS
 from mtsql.schema_budget import CountTokens, approximate_tokens
 from mtsql.sql.pool import LocalPool
-from mtsql.store import StoredTrajectory, write_trajectories
+from mtsql.store import write_trajectories
 from mtsql.supervised_config import ScriptConfig, WarmStartConfig
 from mtsql.trajectory import Trajectory
 
@@ -130,7 +130,7 @@ def prepare_rows(
         prompts = prompts_by_turn(token_counter(tokenizer))
     codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
-    stored: list[StoredTrajectory] = []
+    played: list[Played] = []
     rows: list[SFTRow] = []
     learned_whole: list[Scripted] = []
     num_drills = 0
@@ -146,28 +146,33 @@ def prepare_rows(
             num_drills += 1
         else:
             learned_whole.append(one)
-        played = Played(
-            spec=spec,
-            trajectory=trajectory,
-            sequence=sequence,
-            reward=None,
-            group=str(number),
-            rl_step=0,
-        )
-        policy = DRILL if is_drill else SCRIPTED
-        stored.append(
-            stored_row(played, policy=policy, split="train", history_mode="gold", rl_step=0)
+        played.append(
+            Played(
+                spec=spec,
+                trajectory=trajectory,
+                sequence=sequence,
+                reward=None,
+                group=str(number),
+                rl_step=0,
+            )
         )
     written = write_rows(rows, folder, warm_start, seed=config.seed)
-    write_trajectories(folder / SCRIPTS, stored)
+    write_trajectories(
+        folder / SCRIPTS,
+        [
+            stored_row(row, policy="scripted", split="train", history_mode="gold", rl_step=0)
+            for row in played
+        ],
+    )
+    lengths = [len(row.sequence.prompt_ids) + len(row.sequence.response_ids) for row in played]
     facts = {
-        "num_trajectories": len(stored),
+        "num_trajectories": len(played),
         "num_validation": written.num_validation_rows,
         "num_drills": num_drills,
         "num_too_long": written.num_too_long,
-        "mean_tokens": sum(row.num_tokens for row in stored) / len(stored),
-        "mean_prompt_tokens": sum(len(row.prompt_ids) for row in stored) / len(stored),
-        "mean_steps": sum(len(row.trajectory.steps) for row in stored) / len(stored),
+        "mean_tokens": sum(lengths) / len(lengths),
+        "mean_prompt_tokens": sum(len(row.sequence.prompt_ids) for row in played) / len(played),
+        "mean_steps": sum(len(row.trajectory.steps) for row in played) / len(played),
         "vocab": len(tokenizer),
         **script_facts(learned_whole).model_dump(),
     }

@@ -12,8 +12,6 @@ import re
 from pathlib import Path
 
 SCRIPTS = "scripted.parquet"
-SCRIPTED, DRILL = "scripted", "drill"
-"""The policies of scripts: of drills only the corrections are learned."""
 PARTS = {
     "sample": "sample",
     "select": "select",

@@ -170,9 +170,7 @@ def test_the_facts_are_counted(prepared: Path) -> None:
     assert sum(one.share for one in kinds.values()) >= 1
     corrected = sum(len(one.trajectory.proposals) > 1 for one in stored(prepared))
     assert facts["shares"]["corrected"] == pytest.approx(corrected / len(rows))
-    policies = [one.policy for one in stored(prepared)]
-    num_drills = facts["num_drills"]
-    assert policies == ["scripted"] * (len(rows) - num_drills) + ["drill"] * num_drills
+    assert {one.policy for one in stored(prepared)} == {"scripted"}
     assert {one.reward for one in stored(prepared)} == {None}
 
 
