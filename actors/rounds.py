@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from actors.run_data import gold_specs, load_run_data
 from envs.turn_env import TurnSpec
 from mtsql.data.dataset import Dataset
-from mtsql.round_files import SCRIPTS, round_folder
+from mtsql.round_files import round_folder
 from mtsql.selftaught.records import read_selection
 from mtsql.selftaught.samples import read_samples
 from mtsql.selftaught.selection import load_selected, select
-from mtsql.store import read_rows, read_trajectories, write_trajectories
+from mtsql.store import StoredTrajectory, read_rows, read_trajectories, write_trajectories
 from mtsql.supervised_config import SelfTaughtConfig
 from mtsql.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from actors.sft_rows import SFTRow
     from actors.stage import StageContext
 
 SAMPLES = "samples"
@@ -100,7 +99,7 @@ def fine_tune_stage(context: "StageContext", number: int) -> None:
             for one in range(1, number + 1)
             for row in stored_rows(read_trajectories(round_folder(context.folder, one) / SELECTED))
         ]
-        rows += replayed(context, number, round(taught.replay * len(rows)))
+        rows += stored_rows(replayed(context, number, round(taught.replay * len(rows))))
         facts = write_rows(rows, folder, taught.fine_tune, seed=context.config.seed)
         # Last: its presence says that the rows are whole.
         write_whole(note, json.dumps(asdict(facts), indent=1))
@@ -115,34 +114,21 @@ def fine_tune_stage(context: "StageContext", number: int) -> None:
     )
 
 
-def replayed(context: "StageContext", number: int, num_drawn: int) -> "list[SFTRow]":
-    """Rows of the warm start to learn again, drawn by seed and round, in their order.
+def replayed(context: "StageContext", number: int, num_drawn: int) -> list[StoredTrajectory]:
+    """Scripted trajectories to learn again, drawn by seed and round, in their order.
 
-    Only of right scripts that looked, by the rule for short trajectories: a replay of blind answers
-    would undo what the rounds teach. Each teaches what it taught before: a drill, its corrections.
+    Only right ones that looked, by the rule for short trajectories: a replay of blind answers would
+    undo what the rounds teach.
     """
-    from actors.sft_rows import LearnedMasks, sft_row
-
     if not num_drawn:
         return []
-    folder = context.folder / "warm_start"
-    path = folder / SCRIPTS
+    path = context.folder / "warm_start" / "scripted.parquet"
     least = _taught(context).selection.short_from
     right = [
         one.row for one in read_samples(path) if one.is_valid and one.num_interactions >= least
     ]
     draws = Random(f"{context.config.seed}/replay/{number}")
-    drawn = read_rows(path, sorted(draws.sample(right, min(num_drawn, len(right)))))
-    masks = LearnedMasks(folder)
-    return [
-        sft_row(
-            one.dialogue_id,
-            one.prompt_ids,
-            one.response_ids,
-            masks.take(one)[len(one.prompt_ids) :],
-        )
-        for one in drawn
-    ]
+    return read_rows(path, sorted(draws.sample(right, min(num_drawn, len(right)))))
 
 
 PARTS = {"sample": sample_stage, "select": select_stage, "fine_tune": fine_tune_stage}

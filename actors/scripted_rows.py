@@ -19,7 +19,6 @@ from mtsql.config import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.mistakes import Scripted, script_facts
 from mtsql.protocol import DIALECTS, ActionName
-from mtsql.round_files import SCRIPTS
 from mtsql.schema_budget import CountTokens, approximate_tokens
 from mtsql.sql.pool import LocalPool
 from mtsql.store import write_trajectories
@@ -158,7 +157,7 @@ def prepare_rows(
         )
     written = write_rows(rows, folder, warm_start, seed=config.seed)
     write_trajectories(
-        folder / SCRIPTS,
+        folder / "scripted.parquet",
         [
             stored_row(row, policy="scripted", split="train", history_mode="gold", rl_step=0)
             for row in played

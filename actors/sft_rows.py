@@ -1,7 +1,6 @@
 """Rows to learn from: token ids and a loss mask that were made together, split by dialogue."""
 
 import hashlib
-from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,34 +66,6 @@ def stored_rows(trajectories: Iterable[StoredTrajectory]) -> list[SFTRow]:
         sft_row(one.dialogue_id, one.prompt_ids, one.response_ids, one.response_mask)
         for one in trajectories
     ]
-
-
-class LearnedMasks:
-    """What a folder's rows learn of each trajectory, found by its tokens."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._masks: defaultdict[tuple[int, ...], deque[list[int]]] = defaultdict(deque)
-        for name in (ROWS, VALIDATION):
-            if (path := folder / name).is_file():
-                table = pq.read_table(path)
-                ids, masks = (table.column(name).to_pylist() for name in SCHEMA.names)
-                for row_ids, mask in zip(ids, masks, strict=True):
-                    self._masks[tuple(row_ids)].append(mask)
-
-    def take(self, row: StoredTrajectory) -> list[int]:
-        """The mask over prompt and response; of trajectories with the same tokens, the next one's.
-
-        Raises:
-            DataError: the trajectory is not among the rows.
-        """
-        found = self._masks.get((*row.prompt_ids, *row.response_ids))
-        if not found:
-            raise DataError(
-                f"{self._folder / ROWS}: {row.trajectory.turn_id} is not among its rows, which say "
-                "what of a trajectory is learned; bring that file back, or run again"
-            )
-        return found.popleft()
 
 
 def validation_dialogues(dialogue_ids: Iterable[str], share: float, *, seed: int) -> set[str]:

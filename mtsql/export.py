@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtsql.errors import DataError
-from mtsql.round_files import SCRIPTS
 from mtsql.store import StoredTrajectory
 from mtsql.trajectory import Ending
 
@@ -97,7 +96,7 @@ def sources(source: Path) -> tuple[Path, list[Path]]:
         source.glob("rounds/*/selected.parquet"),
         key=lambda path: (len(path.parent.name), path.parent.name),
     )
-    scripts = source / "warm_start" / SCRIPTS
+    scripts = source / "warm_start" / "scripted.parquet"
     if not rounds and not scripts.is_file():
         raise DataError(
             f"{source}: neither rounds/*/selected.parquet nor warm_start/scripted.parquet is "

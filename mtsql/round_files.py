@@ -1,6 +1,5 @@
 """Where the self-taught rounds of a run lie, and which stages they have.
 
-RUN/warm_start/scripted.parquet  what the rounds begin with: scripts, whole and drills
 RUN/rounds/N/samples/*.parquet   every trajectory that was sampled
 RUN/rounds/N/selection.json      what was kept of them and why
 RUN/rounds/N/selected.parquet    the kept ones
@@ -11,7 +10,6 @@ import json
 import re
 from pathlib import Path
 
-SCRIPTS = "scripted.parquet"
 PARTS = {
     "sample": "sample",
     "select": "select",

@@ -6,18 +6,18 @@ and recipe, and counts only if its tokens are those that were stored.
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from actors.codec import Codec, codec_for, token_counter
 from actors.prompt_texts import played_specs, prompts_of, specs_by_turn
 from actors.run_data import load_run_data
-from actors.sft_rows import LearnedMasks
 from envs.prompts import prompt_version
 from envs.turn_env import TurnSpec
 from mtsql.config import RunConfig, explain
@@ -36,7 +36,6 @@ from mtsql.export import (
     write_export,
 )
 from mtsql.protocol import DIALECTS
-from mtsql.round_files import SCRIPTS
 from mtsql.store import StoredTrajectory, read_trajectories
 
 
@@ -140,12 +139,10 @@ def export(
     kept: list[tuple[Path, StoredTrajectory, TurnSpec, Sequence[int] | None]] = []
     for path in paths:
         rows = read_trajectories(path)
-        # What was sampled is learned, but for the scripts whose corrections only are.
-        has_drills = config.warm_start is not None and config.warm_start.corrections_per_turn > 0
-        masks = LearnedMasks(path.parent) if path.name == SCRIPTS and has_drills else None
+        masks = _loss_masks(path, config)
         for row, spec in zip(rows, played_specs(path, rows, specs), strict=True):
             why = why_left_out(row, only_right=only_right, end_of_turn=codec.end_of_turn)
-            weights = None if masks is None else message_weights(row, masks.take(row))
+            weights = None if masks is None else message_weights(row, _take(masks, row, path))
             if why:
                 result.left_out[why] += 1
             else:
@@ -241,6 +238,35 @@ def _system_message(frame: str) -> str:
     if not frame.startswith(opening):
         return ""
     return frame.removeprefix(opening).partition("<|im_end|>")[0]
+
+
+LossMasks = dict[tuple[int, ...], deque[list[int]]]
+
+
+def _loss_masks(path: Path, config: RunConfig) -> LossMasks | None:
+    """What the warm start learns of its scripts, by their tokens; None: all that was said."""
+    if path.name != "scripted.parquet" or not (
+        config.warm_start and config.warm_start.corrections_per_turn
+    ):
+        return None
+    masks: LossMasks = defaultdict(deque)
+    for name in ("rows.parquet", "validation.parquet"):
+        file = path.with_name(name)
+        if file.is_file():
+            for row in pq.read_table(file).to_pylist():
+                masks[tuple(row["input_ids"])].append(row["loss_mask"])
+    return masks
+
+
+def _take(masks: LossMasks, row: StoredTrajectory, path: Path) -> list[int]:
+    found = masks.get((*row.prompt_ids, *row.response_ids))
+    if not found:
+        raise DataError(
+            f"{path}: {row.trajectory.turn_id} is not among the rows of "
+            f"{path.with_name('rows.parquet')}, which say what of a correction is learned "
+            "(warm_start.corrections_per_turn); bring that file back, or run again"
+        )
+    return found.popleft()
 
 
 def _played_ids(row: StoredTrajectory) -> list[int]:
