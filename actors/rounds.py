@@ -118,7 +118,8 @@ def replayed(context: "StageContext", number: int, num_drawn: int) -> list[Store
     """Scripted trajectories to learn again, drawn by seed and round, in their order.
 
     Only right ones that looked, by the rule for short trajectories: a replay of blind answers would
-    undo what the rounds teach.
+    undo what the rounds teach. Each is learned whole, as the kept ones are, with a first proposal
+    that had to be corrected; so are drills, of which the warm start learned the corrections only.
     """
     if not num_drawn:
         return []

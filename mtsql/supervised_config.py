@@ -73,7 +73,8 @@ class WarmStartConfig(FineTuneConfig):
     trajectories_per_turn: PositiveInt = 2
     corrections_per_turn: NonNegativeInt = 0
     """More trajectories for each turn that invites a wrong value, always looked at and corrected.
-    Only their corrections are learned: they teach how to correct, not how often to look."""
+    The warm start learns their corrections only: they teach how to correct, not how often to
+    look."""
 
 
 class SelectionConfig(Section):
@@ -110,6 +111,7 @@ class SelfTaughtConfig(Section):
     """What each round fine-tunes: the last round's model, or the one that the rounds began with."""
     replay: NonNegativeFloat = 0.0
     """Scripted trajectories of the warm start learned beside each kept one, drawn anew in every
-    round among the right ones that looked: a small model forgets what its own do not show."""
+    round among the right ones that looked, and learned whole, drills of corrections included: a
+    small model forgets what its own do not show."""
     selection: SelectionConfig = SelectionConfig()
     fine_tune: FineTuneConfig = FineTuneConfig()
