@@ -1,8 +1,10 @@
 """The processes of a run: found as our descendants, ended with nothing left."""
 
 import ctypes
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -38,10 +40,19 @@ def adopt_orphans() -> None:
 
 
 @contextmanager
-def kill_as_interrupt() -> Iterator[None]:
-    """Turn a polite kill into Ctrl-C, so that the block can clean up."""
+def kill_as_interrupt(*, within_s: float | None = None) -> Iterator[None]:
+    """Turn a polite kill into Ctrl-C, so that the block can clean up.
+
+    Args:
+        within_s: after a polite kill and this time, everything ends even if a cleanup hangs (the
+            client of a vLLM engine that died first does at times, while it closes its sockets).
+    """
 
     def interrupt(*_: object) -> None:
+        if within_s is not None:
+            timer = threading.Timer(within_s, _give_up)
+            timer.daemon = True
+            timer.start()
         raise KeyboardInterrupt
 
     # A closed terminal counts too, unless `nohup` has it ignored.
@@ -56,6 +67,11 @@ def kill_as_interrupt() -> Iterator[None]:
     finally:
         for number, handler in zip(polite, previous, strict=True):
             signal.signal(number, handler)
+
+
+def _give_up() -> None:
+    end_processes()
+    os._exit(130)
 
 
 def end_processes() -> None:

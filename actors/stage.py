@@ -212,6 +212,8 @@ def work_of(stage: str) -> Callable[[StageContext], None]:
     return lambda context: rounds.PARTS[part](context, number)
 
 
+CLEAN_UP_WITHIN_S = 15.0
+"""Of a stage whose command was killed; what is saved by then stays."""
 ON_A_GPU_NODE = (
     "warm_start",
     "evaluate_warm_start",
@@ -279,7 +281,7 @@ def main() -> int:
     die_with_parent()
     stage, folder = sys.argv[1], Path(sys.argv[2])
     try:
-        with kill_as_interrupt():
+        with kill_as_interrupt(within_s=CLEAN_UP_WITHIN_S):
             _run(stage, folder)
     except UserError as error:
         (folder / "stages" / f"{stage}.error").write_text(str(error), encoding="utf-8")

@@ -127,6 +127,31 @@ def test_a_tail_gives_whole_new_lines_only(tmp_path: Path) -> None:
     assert list(missing.lines()) == [{"step": 1}]
 
 
+HANGS_IN_ITS_CLEANUP = """
+import subprocess, time
+from actors.processes import adopt_orphans, kill_as_interrupt
+adopt_orphans()
+child = subprocess.Popen(["sleep", "300"])
+with kill_as_interrupt(within_s=0.5):
+    try:
+        print(child.pid, flush=True)
+        time.sleep(300)
+    finally:
+        time.sleep(300)
+"""
+
+
+def test_a_cleanup_that_hangs_does_not_keep_a_killed_stage_alive() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGS_IN_ITS_CLEANUP], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        process.terminate()
+        assert process.wait(timeout=60) == 130
+        assert not child.is_running()
+
+
 LEAVES_A_GRANDCHILD = """
 import subprocess, sys, time
 from actors.processes import owned_processes
