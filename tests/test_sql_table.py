@@ -16,6 +16,7 @@ from recipes.sql_table import print_table
 
 STYLES = re.compile(r"\x1b\[[\d;]*m")
 LONG = "x" * 300
+END = "<end>"
 
 
 def answer(columns: list[str], *rows: list[Cell]) -> QueryResult:
@@ -33,11 +34,13 @@ def on_terminal(result: QueryResult, width: int, monkeypatch: pytest.MonkeyPatch
     with os.fdopen(theirs, "w", encoding="utf-8") as screen, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", screen)
         print_table(result)
+        screen.write(END)
         screen.flush()
-        os.set_blocking(ours, False)
-        sent = os.read(ours, 1 << 16)
+        sent = b""
+        while not sent.endswith(END.encode()):  # a terminal hands on what it has by then
+            sent += os.read(ours, 1 << 16)
     os.close(ours)
-    return sent.decode().replace("\r\n", "\n")
+    return sent.decode().removesuffix(END).replace("\r\n", "\n")
 
 
 def test_a_pipe_gets_whole_cells_one_row_a_line(capsys: pytest.CaptureFixture[str]) -> None:
