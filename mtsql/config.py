@@ -326,12 +326,14 @@ class RunConfig(Section):
                 "selftaught.replay repeats the warm start's scripts: keep warm_start, or set "
                 "selftaught.replay=0"
             )
-        fine_tunes: dict[str, FineTuneConfig | None] = {"warm_start": self.warm_start}
+        fine_tunes: dict[str, FineTuneConfig] = {}
+        if self.warm_start is not None:
+            fine_tunes["warm_start"] = self.warm_start
         if self.selftaught is not None:
             fine_tunes["selftaught.fine_tune"] = self.selftaught.fine_tune
         for key, one in fine_tunes.items():
-            num_ranks = 1 if one is None else one.num_ranks or self.machine.gpus_per_node
-            if one is not None and one.batch_size % num_ranks:
+            num_ranks = one.num_ranks or self.machine.gpus_per_node
+            if one.batch_size % num_ranks:
                 raise ValueError(
                     f"{key}.batch_size is {one.batch_size}, but {num_ranks} ranks share it: "
                     f"make it a multiple, or set {key}.num_ranks"
