@@ -8,8 +8,7 @@ would be written anew by the trainer's template, which loses the words around th
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -222,26 +221,20 @@ def check_out(out: Path) -> None:
     """Raises DataError unless the folder is empty, or missing and can be made."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"--out {out}: there already, and not an empty folder; name another one")
-    with _writing(out):
+    partial = _partial(out)
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
         # Beside it: where this can be made, the rows can.
-        partial = _partial(out)
         partial.mkdir()
         partial.rmdir()
-
-
-def _partial(out: Path) -> Path:
-    return out.with_name(f".{out.name}.{os.getpid()}.partial")
-
-
-@contextmanager
-def _writing(out: Path) -> Generator[None]:
-    try:
-        yield
     except OSError as error:
         raise DataError(
             f"--out {out}: cannot be written ({error.strerror}); choose another one"
         ) from error
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f".{out.name}.{os.getpid()}.partial")
 
 
 def write_export(
