@@ -12,7 +12,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 env: ## make .venv from the pinned lock (instant when it is complete)
-	@$(BOOT) recipes/bootstrap.py --device $(DEVICE) --python "$(PYTHON)"
+	@$(BOOT) docker/bootstrap.py --device $(DEVICE) --python "$(PYTHON)"
 
 demo: env ## train and judge an agent on this machine; report in runs/demo
 	$(BIN)/mtsql train $(RECIPE)
@@ -33,8 +33,8 @@ format: env ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-lock: ## resolve the dependencies anew; writes requirements-*.lock
-	@$(BOOT) recipes/bootstrap.py --lock --python "$(PYTHON)"
+lock: ## resolve the dependencies anew; writes docker/requirements-*.lock
+	@$(BOOT) docker/bootstrap.py --lock --python "$(PYTHON)"
 
 clean: ## remove caches and .venv; runs/ stays
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -18,7 +18,9 @@ def on_cpu() -> bool:
 def _load() -> None:
     global LOADED
     if on_cpu():
-        from actors import platform_cpu, vllm_cpu  # noqa: PLC0415 - they need VERL_PLATFORM=cpu
+        # They need VERL_PLATFORM=cpu.
+        from actors.cpu import platform as platform_cpu  # noqa: PLC0415
+        from actors.cpu import vllm as vllm_cpu  # noqa: PLC0415
 
         platform_cpu.register()
         vllm_cpu.register()

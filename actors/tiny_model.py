@@ -13,7 +13,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from mtsql.config import TinyModelConfig
+from mtsql.config.model import TinyModelConfig
 from mtsql.protocol import ACTIONS
 
 END_OF_TEXT = "<|endoftext|>"

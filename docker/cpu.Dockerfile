@@ -17,7 +17,7 @@ COPY --chown=mtsql:mtsql . .
 # Copies instead of links: the cache is on another file system than the image.
 ENV UV_LINK_MODE=copy
 RUN --mount=type=cache,target=/home/mtsql/.cache,uid=1000,gid=1000 \
-    python3 recipes/bootstrap.py --device cpu
+    python3 docker/bootstrap.py --device cpu
 
 ENV PATH=/opt/mtsql/.venv/bin:$PATH
 CMD ["mtsql", "doctor"]

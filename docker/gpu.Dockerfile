@@ -22,7 +22,7 @@ COPY --chown=mtsql:mtsql . .
 ARG MAX_JOBS=4
 ENV UV_LINK_MODE=copy
 RUN --mount=type=cache,target=/home/mtsql/.cache,uid=1000,gid=1000 \
-    MAX_JOBS=${MAX_JOBS} python3 recipes/bootstrap.py --device gpu
+    MAX_JOBS=${MAX_JOBS} python3 docker/bootstrap.py --device gpu
 
 ENV PATH=/opt/mtsql/.venv/bin:$PATH
 CMD ["mtsql", "doctor"]

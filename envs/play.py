@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from envs.turn_env import Message, PastTurn, TurnEnv, TurnSpec
-from mtsql.trajectory import Ending, Trajectory
+from envs.turn import Message, PastTurn, TurnEnv, TurnSpec
+from mtsql.trajectory.records import Ending, Trajectory
 
 
 class Generate(Protocol):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mtsql.memory import Difference, PastTurn
+from mtsql.dialogue import PastTurn
+from mtsql.query.compare import Difference
 from mtsql.sql.records import QueryResult
 
 ReplyKind = Literal["ok", "problem", "execution", "memory"]

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from random import Random
 from typing import Any
 
-from mtsql.config import CurriculumConfig
+from mtsql.config.rl import CurriculumConfig
 
 PRIOR_SUCCESSES = 1.0
 PRIOR_ATTEMPTS = 2.0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mtsql.errors import ConfigError, DataError, MachineError
 
 if TYPE_CHECKING:
-    from mtsql.config import RunConfig
+    from mtsql.config.run import RunConfig
 
 STACK = ("torch", "ray", "verl", "vllm", "transformers")
 """What training and evaluation need beyond the core."""
@@ -54,21 +54,21 @@ def data_stats(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     config = _config_of(arguments)
-    from actors.run import train as run_training
+    from actors.run.command import train as run_training
 
     return _end_of(lambda: run_training(config, restart=arguments.restart))
 
 
 def selftaught(arguments: argparse.Namespace) -> int:
     config = _config_of(arguments)
-    from actors.run import selftaught as run_rounds
+    from actors.run.command import selftaught as run_rounds
 
     return _end_of(lambda: run_rounds(config, rounds=arguments.rounds, restart=arguments.restart))
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     config = _config_of(arguments)
-    from actors.run import evaluate as run_evaluation
+    from actors.run.command import evaluate as run_evaluation
 
     return _end_of(
         lambda: run_evaluation(
@@ -84,7 +84,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _config_of(arguments: argparse.Namespace) -> "RunConfig":
     """The recipe with its overrides, before anything heavy is asked for."""
-    from mtsql.config import load_config
+    from mtsql.config.load import load_config
 
     config = load_config(arguments.recipe, arguments.overrides)
     _require_stack()
@@ -93,7 +93,7 @@ def _config_of(arguments: argparse.Namespace) -> "RunConfig":
 
 def _end_of(stages: Callable[[], object]) -> int:
     """The exit code of stages: a broken one is a line that names its log."""
-    from actors.run import StageFailed
+    from actors.run.command import StageFailed
 
     try:
         stages()
@@ -209,7 +209,7 @@ def bench_selection(arguments: argparse.Namespace) -> int:
 
 
 def bench_sampling(arguments: argparse.Namespace) -> int:
-    from mtsql.config import load_config
+    from mtsql.config.load import load_config
 
     config = load_config(arguments.recipe, arguments.overrides)
     _require_stack()
@@ -228,8 +228,8 @@ def bench_sampling(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from mtsql.report import summary_tables, write_report
-    from mtsql.run_files import read_summary
+    from mtsql.report.page import summary_tables, write_report
+    from mtsql.runs.records import read_summary
 
     folder = arguments.run_folder
     if folder.is_dir() and not any((folder / name).is_file() for name in RUN_FILES):
@@ -246,8 +246,8 @@ def report(arguments: argparse.Namespace) -> int:
 def rescore(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from mtsql.rescore import headline, rescore_json, rescore_table
-    from mtsql.rescore import rescore as score_again
+    from mtsql.rewards.rescore import headline, rescore_json, rescore_table
+    from mtsql.rewards.rescore import rescore as score_again
 
     result = score_again(arguments.run_folder, arguments.overrides)
     if arguments.json:

@@ -15,14 +15,16 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from actors.codec import Codec, codec_for, token_counter
-from actors.prompt_texts import played_specs, prompts_of, specs_by_turn
-from actors.run_data import load_run_data
+from actors.rollout.codec import Codec, codec_for, token_counter
+from actors.rollout.prompt_texts import played_specs, prompts_of, specs_by_turn
+from actors.rollout.turns import load_run_data
 from envs.prompts import prompt_version
-from envs.turn_env import TurnSpec
-from mtsql.config import RunConfig, explain
+from envs.turn import TurnSpec
+from mtsql.config.load import explain
+from mtsql.config.run import RunConfig
 from mtsql.errors import DataError, ModelError
-from mtsql.export import (
+from mtsql.protocol import DIALECTS
+from mtsql.trajectory.export import (
     DATASET,
     FILES,
     Conversation,
@@ -35,8 +37,7 @@ from mtsql.export import (
     why_not_for_llama_factory,
     write_export,
 )
-from mtsql.protocol import DIALECTS
-from mtsql.store import StoredTrajectory, read_trajectories
+from mtsql.trajectory.store import StoredTrajectory, read_trajectories
 
 
 @dataclass(slots=True, kw_only=True)

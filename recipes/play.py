@@ -13,15 +13,17 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from envs.goals import GoalUser, goal_turns
 from envs.play import OutOfTokens
-from envs.turn_env import Message, PastTurn, TurnSpec
-from envs.users import DialogueSpec, ScriptedUser, Seen, User, play_turns, question
-from mtsql.config import HistoryMode, RunConfig, load_config
+from envs.turn import Message, PastTurn, TurnSpec
+from envs.users.dialogue import DialogueSpec, ScriptedUser, Seen, User, play_turns, question
+from envs.users.goals import GoalUser, goal_turns
+from mtsql.config.environment import HistoryMode
+from mtsql.config.load import load_config
+from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
-from mtsql.data.records import Dialogue, Turn
 from mtsql.data.reflect import reflect
+from mtsql.dialogue import Dialogue, Turn
 from mtsql.errors import ConfigError, DataError
 from mtsql.protocol import DIALECTS, Dialect
 from mtsql.sql.pool import LocalPool

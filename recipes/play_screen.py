@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from envs.turn_env import Message
-from envs.users import PlayedTurn
-from mtsql.config import RewardConfig
-from mtsql.evaluation.exact import why_outside
-from mtsql.prompt import full_schema, neutral
+from envs.turn import Message
+from envs.users.dialogue import PlayedTurn
+from mtsql.config.reward import RewardConfig
+from mtsql.evaluation.em.match import why_outside
 from mtsql.protocol import Action, Answer, Dialect, ParseFailure
-from mtsql.rewards import Reward, score
+from mtsql.rewards.score import Reward, score
 from mtsql.schema import Schema
-from mtsql.trajectory import Step
+from mtsql.shown.harmless import neutral
+from mtsql.shown.schema import full_schema
+from mtsql.trajectory.records import Step
 
 VERDICTS = {True: "yes", False: "no", None: "unknown"}
 

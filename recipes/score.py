@@ -13,27 +13,21 @@ from typing import Any, Literal, get_args
 from rich.console import Console
 from rich.progress import Progress
 
-from mtsql.collector import long_lived_objects
-from mtsql.data.records import Hardness
+from mtsql.dialogue import Hardness
 from mtsql.errors import ConfigError
-from mtsql.evaluation.exact import Component, components, why_outside
-from mtsql.evaluation.hardness import hardness
+from mtsql.evaluation.em.hardness import hardness
+from mtsql.evaluation.em.match import Component, components, why_outside
+from mtsql.evaluation.em.partial import PartialScore, partial_scores
+from mtsql.evaluation.ex.pair import NO_SQL
 from mtsql.evaluation.judge import JudgeItem, judge_many
-from mtsql.evaluation.partial import PartialScore, partial_scores
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import SANER, Rules, judged_text
 from mtsql.evaluation.scores import ScoredTurn, Scores, summarise, summarise_splits
-from mtsql.evaluation.trial import NO_SQL
+from mtsql.garbage import long_lived_objects
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
-from recipes.score_input import (
-    ScorePair,
-    find_schemas,
-    find_suites,
-    read_rows,
-    read_texts,
-)
+from recipes.score_input import ScorePair, find_schemas, find_suites, read_rows, read_texts
 from recipes.score_output import MADE_BY, check_out, make_room, write_scores
 from recipes.score_table import print_table
 

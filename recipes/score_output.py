@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtsql.errors import ConfigError, DataError
-from mtsql.whole_files import partial_of, write_whole
+from mtsql.files import partial_of, write_whole
 
 SUMMARY = "summary.json"
 MADE_BY = "mtsql score"

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
 
-from mtsql.data.records import Hardness
-from mtsql.evaluation.exact import COMPONENTS
-from mtsql.evaluation.partial import PartialScore
+from mtsql.dialogue import Hardness
+from mtsql.evaluation.em.match import COMPONENTS
+from mtsql.evaluation.em.partial import PartialScore
 from mtsql.evaluation.scores import TURN_LABELS, MetricScores, Scores, Share
 
 LEVELS = (*get_args(Hardness), "all")

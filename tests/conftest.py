@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from helpers.places import ROOT
+
 if TYPE_CHECKING:
-    from postgres_server import PostgresServer
+    from helpers.postgres_server import PostgresServer
 
 # No deadline: on a busy machine one example may be slow. No database: nothing is left in the tree.
 settings.register_profile("mtsql", deadline=None, database=None)
 settings.load_profile("mtsql")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def shared_data() -> Path:
 def postgres() -> "Iterator[PostgresServer]":
     """A real server: `reader_url` for an engine or a pool, `admin(sql)` to prepare its tables."""
     pytest.importorskip("psycopg")
-    from postgres_server import PostgresServer, find_programs  # noqa: PLC0415 - it needs psycopg
+    from helpers.postgres_server import PostgresServer, find_programs  # noqa: PLC0415 - it needs psycopg
 
     programs = find_programs()
     if programs is None:

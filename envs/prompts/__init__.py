@@ -12,10 +12,11 @@ from functools import lru_cache
 from importlib import resources
 from string import Template
 
-from mtsql.config import DialectName, PromptName
-from mtsql.memory import PastTurn
-from mtsql.prompt import compact_schema, full_schema, neutral
+from mtsql.config.environment import DialectName, PromptName
+from mtsql.dialogue import PastTurn
 from mtsql.schema import Schema
+from mtsql.shown.harmless import neutral
+from mtsql.shown.schema import compact_schema, full_schema
 
 _REPLIES = {"mtsql_r1": "mtsql_r1_replies"}
 """Files that word a dialect's observations, which are part of what the policy is asked."""

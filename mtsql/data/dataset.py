@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from mtsql.data.records import Dialogue
+from mtsql.dialogue import Dialogue
 from mtsql.errors import DataError
 from mtsql.schema import Schema
 from mtsql.sql.registry import file_sha256

@@ -22,10 +22,10 @@ from rich.progress import Progress
 
 from mtsql.data.dataset import SkippedTurn, staging_folder, write_dataset
 from mtsql.data.readers import FILES, RawDialogue, RawSource, SourceName, read_source
-from mtsql.data.records import Dialogue, Turn
 from mtsql.data.reflect import reflect_sqlite
+from mtsql.dialogue import Dialogue, Turn
 from mtsql.errors import DataError
-from mtsql.evaluation.hardness import hardness
+from mtsql.evaluation.em.hardness import hardness
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryRequest, QueryStatus, SqlExecutor

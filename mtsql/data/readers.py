@@ -18,8 +18,9 @@ from typing import Annotated, Literal, TypeVar, cast
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from mtsql.data.dataset import one_line
+from mtsql.data.spider_tables import SpiderTables, schema_from_spider
 from mtsql.errors import DataError
-from mtsql.schema import Schema, SpiderTables, schema_from_spider
+from mtsql.schema import Schema
 
 SourceName = Literal["sparc", "cosql", "spider"]
 SourceSplit = Literal["train", "dev"]

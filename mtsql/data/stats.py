@@ -9,7 +9,7 @@ from typing import get_args
 from rich.table import Table
 
 from mtsql.data.dataset import SPLITS, Dataset
-from mtsql.data.records import Dialogue, Hardness
+from mtsql.dialogue import Dialogue, Hardness
 
 HARDNESSES: tuple[Hardness, ...] = get_args(Hardness)
 LATE_TURN = 4

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from mtsql.evaluation.exact import exact_match
-from mtsql.evaluation.memory import Memory, VerdictKey, memory_of
+from mtsql.evaluation.em.match import exact_match
+from mtsql.evaluation.ex.pair import NO_ANSWER, NO_SQL, Case, Outcome, Trial, run_case
+from mtsql.evaluation.ex.remembered import Memory, VerdictKey, memory_of
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import OFFICIAL, Rules
-from mtsql.evaluation.spider_names import names_of
-from mtsql.evaluation.trial import NO_ANSWER, NO_SQL, Case, Outcome, Trial, run_case
+from mtsql.query.spider_names import names_of
 from mtsql.schema import Schema
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus, SqlExecutor
 

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mtsql.data.records import Hardness
+from mtsql.dialogue import Hardness
 
 Metric = Literal["ex", "em"]
 TURN_LABELS = ("1", "2", "3", "4", ">4")

@@ -3,14 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from mtsql.protocol.records import (
-    ActionName,
-    Answer,
-    Dialect,
-    ParseFailure,
-    Reading,
-    ToolCall,
-)
+from mtsql.protocol.records import ActionName, Answer, Dialect, ParseFailure, Reading, ToolCall
 from mtsql.protocol.sql_text import first_statement, is_query
 
 _FENCED = re.compile(r"```[A-Za-z]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)

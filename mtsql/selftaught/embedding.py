@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from mtsql.clause_match import MAX_SQL_CHARS
+from mtsql.query.match import MAX_SQL_CHARS
 from mtsql.selftaught.samples import Outline
 
 Vectors = NDArray[np.float64]

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mtsql.supervised_config import SelectionConfig
-from mtsql.whole_files import read_record, write_whole
+from mtsql.config.learning import SelectionConfig
+from mtsql.files import read_record, write_whole
 
 Rule = Literal["short", "long"]
 

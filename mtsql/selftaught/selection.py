@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtsql.config.learning import SelectionConfig
 from mtsql.selftaught.clusters import clusters, cosines, distinct, medoid
 from mtsql.selftaught.embedding import Embedder, FeatureEmbedder, Vectors
 from mtsql.selftaught.records import (
@@ -38,8 +39,7 @@ from mtsql.selftaught.records import (
     SelectionFigures,
 )
 from mtsql.selftaught.samples import Item, Outline, Sample, read_items
-from mtsql.store import StoredTrajectory, read_rows
-from mtsql.supervised_config import SelectionConfig
+from mtsql.trajectory.store import StoredTrajectory, read_rows
 
 HARDNESS = ("easy", "medium", "hard", "extra")
 _OUTLINES_AT_ONCE = 512

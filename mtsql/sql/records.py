@@ -71,3 +71,50 @@ class SqlExecutor(Protocol):
     """The local pool and the Ray pool both fit; one result for each request, in order."""
 
     async def execute_many(self, requests: Sequence[QueryRequest]) -> list[QueryResult]: ...
+
+
+def suspicion(result: QueryResult) -> str:
+    """Why a result that ran well may still be wrong: empty, all_null, zero, or nothing."""
+    if result.status is not QueryStatus.OK:
+        return ""
+    if not result.rows:
+        return "empty"
+    if all(cell is None for row in result.rows for cell in row):
+        return "all_null"
+    only = result.rows[0][0] if len(result.rows) == 1 and len(result.rows[0]) == 1 else None
+    return "zero" if isinstance(only, int | float) and only == 0 else ""
+
+
+class ResultClass(StrEnum):
+    """What an execution showed; rewards judge by this, never by a text."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    ALL_NULL = "all_null"
+    ZERO = "zero"
+    """One cell, which is 0: a count of nothing."""
+    CUT = "cut"
+    """More rows than the row cap."""
+    ERROR = "error"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    """It met the work or time limit."""
+    CAPPED = "capped"
+    """It met the limit on bytes."""
+
+
+_FAILURES = {
+    QueryStatus.ERROR: ResultClass.ERROR,
+    QueryStatus.REFUSED: ResultClass.REFUSED,
+    QueryStatus.INTERRUPTED: ResultClass.TIMEOUT,
+    QueryStatus.CAPPED: ResultClass.CAPPED,
+}
+
+
+def class_of(result: QueryResult) -> ResultClass | None:
+    """None: the machinery failed."""
+    if result.status is not QueryStatus.OK:
+        return _FAILURES.get(result.status)
+    if note := suspicion(result):
+        return ResultClass(note)
+    return ResultClass.CUT if result.truncated else ResultClass.OK

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from actors.sql_pool import sql_client, start_sql_pools
-from envs.turn_env import Message, TurnEnv, TurnSpec, turn_specs
-from mtsql.config import EnvironmentConfig
+from envs.turn import Message, TurnEnv, TurnSpec, turn_specs
+from mtsql.config.environment import EnvironmentConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall

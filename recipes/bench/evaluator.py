@@ -27,14 +27,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mtsql.collector import long_lived_objects
 from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError
-from mtsql.evaluation.exact import exact_match
+from mtsql.evaluation.em.match import exact_match
 from mtsql.evaluation.judge import JudgeItem, judge_many
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import OFFICIAL, Rules
+from mtsql.garbage import long_lived_objects
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits

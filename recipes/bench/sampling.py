@@ -1,9 +1,9 @@
 """`mtsql bench sampling`: what a round of sampling costs beside vLLM generating the same tokens.
 
-Ours is `actors.sampling.Sampler` as a round runs it: trajectories through environment, SQL pool,
-judging and files. Offline is `vllm.LLM.generate` with the same engine arguments. It is given all
-those prompts at once, also the later ones of each trajectory, which only the environment's replies
-made known; each with its seed, to stop after as many tokens. Both engines are started and warm
+Ours is `actors.rollout.sampling.Sampler` as a round runs it: trajectories through environment,
+SQL pool, judging and files. Offline is `vllm.LLM.generate` with the same engine arguments. It is
+given all those prompts at once, also the later ones of each trajectory, which only the
+environment's replies made known; each with its seed, to stop after as many tokens. Both engines are started and warm
 before the clock runs, and begin each run with an empty prefix cache. Each run has items of its own,
 so that no cache of ours knows their queries.
 """
@@ -24,16 +24,16 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 
-from actors.machine import device_of, process_environment
-from actors.processes import owned_processes
-from actors.run import check_model
-from actors.run_data import gold_specs, load_run_data
-from envs.turn_env import TurnSpec
-from mtsql.config import RunConfig
+from actors.rollout.turns import gold_specs, load_run_data
+from actors.run.command import check_model
+from actors.run.machine import device_of, process_environment
+from actors.run.processes import owned_processes
+from envs.turn import TurnSpec
+from mtsql.config.learning import SelfTaughtConfig
+from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.errors import DataError
 from mtsql.sql.pool import LocalPool
-from mtsql.supervised_config import SelfTaughtConfig
 from recipes.bench.common import show
 
 NUM_WARM_UP = 4
@@ -149,9 +149,9 @@ async def measure(
     """The figures by name; call it in a process that has the stage's environment."""
     from vllm import LLM, TokensPrompt
 
-    from actors.codec import load_tokenizer
-    from actors.sampling import Sampler, round_files
-    from actors.vllm_engine import engine, engine_arguments, sampling_params
+    from actors.rollout.codec import load_tokenizer
+    from actors.rollout.engine import engine, engine_arguments, sampling_params
+    from actors.rollout.sampling import Sampler, round_files
 
     assert config.selftaught is not None
     temperature = config.selftaught.temperature

@@ -20,17 +20,18 @@ from random import Random
 from rich.console import Console
 from rich.progress import Progress
 
+from mtsql.config.learning import SelectionConfig
 from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
-from mtsql.data.records import Turn
+from mtsql.dialogue import Turn
 from mtsql.evaluation.records import Judgement
-from mtsql.perturb import dropped_condition, flip_case, guessed_columns, wrong_column
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
+from mtsql.query.edits import dropped_condition, flip_case, guessed_columns, wrong_column
 from mtsql.schema import Schema
 from mtsql.selftaught.selection import select
-from mtsql.store import StoredTrajectory, write_trajectories
-from mtsql.supervised_config import SelectionConfig
-from mtsql.trajectory import Ending, ResultClass, Step, Trajectory
+from mtsql.sql.records import ResultClass
+from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.store import StoredTrajectory, write_trajectories
 from recipes.bench.common import show
 
 ITEMS_PER_FILE = 32

@@ -28,9 +28,9 @@ from mtsql.data.embedded.query import (
     TextIs,
     to_sql,
 )
-from mtsql.data.records import Dialogue, Turn
 from mtsql.data.reflect import reflect_sqlite
-from mtsql.evaluation.hardness import hardness
+from mtsql.dialogue import Dialogue, Turn
+from mtsql.evaluation.em.hardness import hardness
 from mtsql.schema import Schema
 
 TRAIN_INSTANCES = range(1, 7)

@@ -1,0 +1,1 @@
+"""All that knows verl, by type, key, path or name."""

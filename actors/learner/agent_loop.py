@@ -1,0 +1,112 @@
+"""Our agent loop in verl: one instance plays one turn and returns tokens with per-token rewards."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import torch
+from verl.experimental.agent_loop.agent_loop import (
+    AgentLoopBase,
+    AgentLoopMetrics,
+    AgentLoopOutput,
+)
+
+from actors import plugin
+from actors.learner.recorder import NAMESPACE, RECORDER, SPEC, Played
+from actors.rollout.codec import codec_for, token_counter
+from actors.rollout.play import Sampled, play
+from actors.sql_pool import sql_client
+from envs.turn import TurnEnv
+from mtsql.config.run import RunConfig
+from mtsql.rewards.score import score
+
+plugin.require()
+
+
+class DenseOutput(AgentLoopOutput):
+    """verl's record carries one number for a trajectory; this one carries one for each token."""
+
+    token_rewards: list[float]
+
+    def as_dict(self) -> dict[str, Any]:
+        fields = super().as_dict()
+        fields["rm_scores"] = torch.tensor(fields.pop("token_rewards"), dtype=torch.float32)
+        return fields
+
+
+class DialogueAgentLoop(AgentLoopBase):
+    """Made by verl for every trajectory, so it holds nothing heavy.
+
+    Args:
+        run: the recipe as JSON.
+        verl: what verl passes to every agent loop.
+    """
+
+    def __init__(self, *, run: str, **verl: Any) -> None:  # noqa: ANN401 - verl's own objects
+        super().__init__(**verl)
+        self._config = RunConfig.model_validate_json(run)
+
+    async def run(
+        self,
+        sampling_params: dict[str, Any],
+        **row: Any,  # noqa: ANN401 - the dataset's columns
+    ) -> Sequence[AgentLoopOutput]:
+        """Play one turn; after an infrastructure fault verl trains on its siblings only."""
+        config = self._config
+        spec = SPEC.validate_json(row["extra_info"]["spec"])
+        group = f"{row['uid']}"
+        versions: list[int] = []
+
+        async def sample(prompt_ids: Sequence[int], *, max_tokens: int) -> Sampled:
+            output = await self.server_manager.generate(
+                request_id=f"{group}-{row['session_id']}",
+                prompt_ids=list(prompt_ids),
+                sampling_params={**sampling_params, "max_tokens": max_tokens},
+            )
+            versions.append(output.extra_fields.get("global_steps") or 0)
+            return Sampled(
+                token_ids=tuple(output.token_ids), logprobs=tuple(output.log_probs or ())
+            )
+
+        env = TurnEnv(
+            spec,
+            sql_client(NAMESPACE),
+            config.environment,
+            config.sql.limits(),
+            count_tokens=token_counter(self.tokenizer),
+        )
+        codec = codec_for(env.dialect, self.tokenizer, thinking=config.model.thinking)
+        trajectory, sequence = await play(env, codec, sample, config.environment)
+        reward = score(trajectory, config.reward)
+        played = Played(
+            spec=spec,
+            trajectory=trajectory,
+            sequence=sequence,
+            reward=reward,
+            group=group,
+            rl_step=int(row["global_steps"]),
+        )
+        ray.get_actor(RECORDER, namespace=NAMESPACE).add.remote(played)
+        if reward is None or not sequence.response_ids:
+            return []
+        return [
+            DenseOutput(
+                prompt_ids=list(sequence.prompt_ids),
+                response_ids=list(sequence.response_ids),
+                response_mask=list(sequence.response_mask),
+                response_logprobs=list(sequence.logprobs),
+                token_rewards=sequence.token_rewards(reward.step_rewards),
+                reward_score=reward.total,
+                num_turns=len(trajectory.steps),
+                metrics=AgentLoopMetrics(),
+                extra_fields={
+                    "min_global_steps": min(versions),
+                    "max_global_steps": max(versions),
+                    "reward_extra_info": {
+                        "acc": float(trajectory.judgements[-1].ex or 0)
+                        if trajectory.judgements
+                        else 0.0
+                    },
+                },
+            )
+        ]

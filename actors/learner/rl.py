@@ -1,0 +1,110 @@
+"""The RL stage: rows for verl's dataset, then verl's trainer until the last step."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from omegaconf import OmegaConf, open_dict
+from ray.exceptions import RayTaskError
+
+from actors import plugin
+from actors.learner.config import AGENT, rl_config
+from actors.learner.recorder import SPEC
+from actors.rollout.turns import gold_specs, load_run_data
+from mtsql.config.run import RunConfig
+from mtsql.errors import UserError
+
+CPUS_OF_A_RANK = 3
+"""verl's resource pool reserves so many of Ray's CPUs for each learner rank."""
+CPUS_OF_THE_OTHERS = 5
+"""Task runner, data plane and agent loops; Ray starts a process for each CPU, so no more."""
+
+
+def write_rows(config: RunConfig, path: Path) -> int:
+    """One row for each training turn, in verl's columns; returns how many."""
+    specs = gold_specs(load_run_data(config), "train")
+    rows = [
+        {
+            # verl wants a prompt column; the environment makes the real one.
+            "prompt": [{"role": "user", "content": spec.turn.question}],
+            "data_source": config.data.source,
+            "agent_name": AGENT,
+            "extra_info": {
+                "index": number,
+                "turn_id": spec.turn.turn_id,
+                "hardness": spec.turn.hardness,
+                "spec": SPEC.dump_json(spec).decode(),
+            },
+        }
+        for number, spec in enumerate(specs)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return len(rows)
+
+
+def train(config: RunConfig, device: str, model: Path, folder: Path) -> Path:
+    """Run verl's trainer, resuming from its last checkpoint, and return the exported model.
+
+    Args:
+        model: the warm start's Hugging Face folder.
+        folder: of the run.
+    """
+    from verl.trainer.main_ppo import run_ppo
+
+    from actors.learner.trainer import TaskRunner
+
+    plugin.require()
+    assert config.rl is not None
+    here = folder / "rl"
+    here.mkdir(parents=True, exist_ok=True)
+    write_rows(config, here / "rows.parquet")
+    (here / "agent_loops.json").write_text(
+        json.dumps(
+            [
+                {
+                    "name": AGENT,
+                    "_target_": "actors.learner.agent_loop.DialogueAgentLoop",
+                    "run": config.model_dump_json(),
+                }
+            ]
+        ),
+        encoding="utf-8",
+    )
+    merged = rl_config(
+        config,
+        config.rl,
+        device=device,
+        base=model.absolute(),
+        rows=(here / "rows.parquet").absolute(),
+        out=(here / "checkpoints").absolute(),
+        agent_loops=(here / "agent_loops.json").absolute(),
+    )
+    ray_init = {
+        "address": config.machine.ray_address or "local",
+        "log_to_driver": True,
+        "namespace": "mtsql",
+    }
+    if config.machine.ray_address is None:
+        ray_init |= {"include_dashboard": False}
+        if device == "cpu":
+            # Logical ones: verl's resource pools count GPUs, and here each is a learner rank.
+            num_ranks = config.machine.gpus_per_node
+            ray_init |= {
+                "num_gpus": num_ranks,
+                "num_cpus": CPUS_OF_A_RANK * num_ranks + CPUS_OF_THE_OTHERS,
+            }
+    with open_dict(merged):
+        merged.mtsql = {
+            "run": config.model_dump_json(),
+            "metrics_file": str((folder / "metrics" / "rl.jsonl").absolute()),
+            "trajectories": str((folder / "trajectories").absolute()),
+        }
+        merged.ray_kwargs = OmegaConf.create({"ray_init": ray_init, "timeline_json_file": None})
+    try:
+        run_ppo(merged, task_runner_class=TaskRunner)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+    return here / "checkpoints" / f"global_step_{config.rl.num_steps}" / "actor" / "huggingface"

@@ -1,0 +1,134 @@
+"""Rows to learn from: token ids and a loss mask that were made together, split by dialogue."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtsql.config.learning import FineTuneConfig, WarmStartConfig
+from mtsql.errors import DataError
+from mtsql.trajectory.store import StoredTrajectory
+
+ROWS = "rows.parquet"
+VALIDATION = "validation.parquet"
+SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("loss_mask", pa.list_(pa.int8()))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SFTRow:
+    """One trajectory as the trainer sees it.
+
+    Example: prompt 1 2, the model says 7 8, the database replies 4, the model says 9
+        input_ids   1 2 7 8 4 9
+        loss_mask   0 0 1 1 0 1
+    """
+
+    dialogue_id: str
+    input_ids: np.ndarray
+    """[T] int32: arrays, because Python's integers take ten times the memory."""
+    loss_mask: np.ndarray
+    """[T] int8; 1 is learned."""
+
+    def __post_init__(self) -> None:
+        if len(self.input_ids) != len(self.loss_mask):
+            raise ValueError(
+                f"{self.dialogue_id}: {len(self.input_ids)} ids, {len(self.loss_mask)} in the mask"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFacts:
+    num_rows: int
+    """To learn from."""
+    num_validation_rows: int
+    num_too_long: int
+    """Left out, beyond max_tokens."""
+
+
+def sft_row(
+    dialogue_id: str, prompt_ids: Sequence[int], response_ids: Sequence[int], mask: Sequence[int]
+) -> SFTRow:
+    """The ids as they were sampled; `mask` is the response's, and no prompt is learned."""
+    return SFTRow(
+        dialogue_id=dialogue_id,
+        input_ids=np.array([*prompt_ids, *response_ids], dtype=np.int32),
+        loss_mask=np.array([*([0] * len(prompt_ids)), *mask], dtype=np.int8),
+    )
+
+
+def stored_rows(trajectories: Iterable[StoredTrajectory]) -> list[SFTRow]:
+    """One row for each stored trajectory, in order; nothing is tokenised again."""
+    return [
+        sft_row(one.dialogue_id, one.prompt_ids, one.response_ids, one.response_mask)
+        for one in trajectories
+    ]
+
+
+def validation_dialogues(dialogue_ids: Iterable[str], share: float, *, seed: int) -> set[str]:
+    """Dialogues kept out of learning: those whose hash, as a number from 0 to 1, is below `share`.
+
+    The same dialogue falls on the same side whatever others there are; but of two or more, one at
+    least is on each side when `share` is not 0.
+    """
+
+    def place(dialogue_id: str) -> float:
+        digest = hashlib.sha256(f"{seed}/{dialogue_id}".encode()).digest()
+        return int.from_bytes(digest[:8]) / 2**64
+
+    ordered = sorted(set(dialogue_ids), key=place)
+    if share == 0 or len(ordered) < 2:
+        return set()
+    num_below = sum(place(one) < share for one in ordered)
+    return set(ordered[: min(max(num_below, 1), len(ordered) - 1)])
+
+
+def write_rows(
+    rows: Sequence[SFTRow], folder: Path, fine_tune: FineTuneConfig, *, seed: int
+) -> RowFacts:
+    """Write `rows.parquet` and, if dialogues are kept for validation, `validation.parquet`.
+
+    Raises:
+        DataError: no row is left.
+    """
+    if not rows:
+        raise DataError(f"{folder}: no trajectory to learn from")
+    kept = [row for row in rows if len(row.input_ids) <= fine_tune.max_tokens]
+    if not kept:
+        raise DataError(
+            f"{folder}: no trajectory fits {key_of(fine_tune)}.max_tokens={fine_tune.max_tokens} "
+            f"(the shortest has {min(len(row.input_ids) for row in rows)}); raise it"
+        )
+    held_out = validation_dialogues(
+        (row.dialogue_id for row in kept), fine_tune.validation_share, seed=seed
+    )
+    learned = [row for row in kept if row.dialogue_id not in held_out]
+    validation = [row for row in kept if row.dialogue_id in held_out]
+    _write(folder / ROWS, learned)
+    if validation:
+        _write(folder / VALIDATION, validation)
+    else:
+        (folder / VALIDATION).unlink(missing_ok=True)
+    return RowFacts(
+        num_rows=len(learned),
+        num_validation_rows=len(validation),
+        num_too_long=len(rows) - len(kept),
+    )
+
+
+def key_of(fine_tune: FineTuneConfig) -> str:
+    """Where these settings stand in a recipe."""
+    return "warm_start" if isinstance(fine_tune, WarmStartConfig) else "selftaught.fine_tune"
+
+
+def _write(path: Path, rows: Sequence[SFTRow]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
+        for begin in range(0, len(rows), 1024):
+            part = rows[begin : begin + 1024]
+            columns = [[row.input_ids for row in part], [row.loss_mask for row in part]]
+            writer.write_table(pa.table(columns, schema=SCHEMA))
+    partial.replace(path)

@@ -1,0 +1,177 @@
+"""verl's SFT trainer with our order of rows, an exact validation loss and complete exports."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import verl.utils.distributed as verl_distributed
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader, DistributedSampler
+from verl.trainer.sft_trainer import SFTTrainer
+from verl.utils.fsdp_utils import get_fsdp_full_state_dict
+
+from actors import plugin
+from actors.learner.config import sft_config
+from actors.learner.sft_dataset import DrawnDataset
+from mtsql.config.learning import FineTuneConfig
+from mtsql.config.run import RunConfig
+
+MODELS = "models"
+"""Folder of the exports among the checkpoints; each is called step_N."""
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
+
+
+def run_rank(
+    config: RunConfig,
+    fine_tune: FineTuneConfig,
+    *,
+    device: str,
+    base: Path,
+    rows: Path,
+    validation: Path | None,
+    out: Path,
+) -> None:
+    """One rank of a training; its place stands in RANK and WORLD_SIZE."""
+    plugin.require()
+    verl_distributed.initialize_global_process_group()
+    # verl seeds nothing here, and new adapters are random.
+    torch.manual_seed(config.seed)
+    Trainer(
+        sft_config(
+            config,
+            fine_tune,
+            device=device,
+            base=base,
+            rows=rows,
+            validation=validation,
+            out=out,
+        ),
+        keep_all=fine_tune.num_validation_dialogues > 0,
+    ).fit()
+    verl_distributed.destroy_global_process_group()
+
+
+class Trainer(SFTTrainer):
+    """Differs from verl's in three things.
+
+    - Order: verl's sampler shuffles with seed 0 whatever the recipe says, drops what fills no
+      batch, and starts another epoch when it resumes at the end of one. Ours is drawn beforehand.
+    - Validation loss: over every token of every row, not a mean of full batches.
+    - Checkpoints: an export whose adapters are merged, in the base model's precision; verl writes
+      adapters into a folder that nothing loads. Optimizer states are kept of the newest only.
+
+    Args:
+        keep_all: keep every export, to choose among them; otherwise the newest.
+    """
+
+    def __init__(self, config: Any, *, keep_all: bool) -> None:  # noqa: ANN401 - verl's own object
+        self._out = Path(config.trainer.default_local_dir)
+        self._keep_all = keep_all
+        super().__init__(config)
+
+    def _build_dataset(self) -> None:
+        super()._build_dataset()
+        trainer, batch_size = self.config.trainer, self.config.data.train_batch_size
+        self.train_dataset = DrawnDataset(
+            self.train_dataset,
+            len(self.train_dataset),
+            num_draws=trainer.total_training_steps * batch_size,
+            seed=trainer.seed,
+        )
+
+    def _build_dataloader(self) -> None:
+        super()._build_dataloader()
+        self.train_sampler.shuffle = False
+        if self.val_dataset is None:
+            return
+        sampler = DistributedSampler(
+            self.val_dataset,
+            num_replicas=self.engine.get_data_parallel_size(),
+            rank=self.engine.get_data_parallel_rank(),
+            shuffle=False,
+        )
+        # One batch, which the engine splits by tokens and averages over all of them.
+        self.val_dataloader = DataLoader(
+            self.val_dataset,
+            batch_size=len(sampler),
+            sampler=sampler,
+            collate_fn=self.collate_fn,
+        )
+
+    def _build_ckpt_handler(self) -> None:
+        super()._build_ckpt_handler()
+        save = self.ckpt_handler.save_checkpoint
+
+        def export_and_save(step: int) -> None:
+            self._export(step)
+            save(step)
+            self._forget_before(step)
+
+        self.ckpt_handler.save_checkpoint = export_and_save
+
+    def _export(self, step: int) -> None:
+        engine: Any = self.engine
+        state: Any = get_fsdp_full_state_dict(engine.module, offload_to_cpu=True, rank0_only=True)
+        if self.rank == 0:
+            model = self.config.model
+            if model.lora_rank > 0:
+                state = merge_adapters(state, model.lora_alpha / model.lora_rank)
+            write_export(Path(model.path), state, self._out / MODELS / f"step_{step}")
+        torch.distributed.barrier()
+
+    def _forget_before(self, step: int) -> None:
+        """Also what a killed run has left, which verl does not know of."""
+        if self.rank != 0:
+            return
+        kept = {self._out / f"global_step_{step}", self._out / MODELS / f"step_{step}"}
+        old = set(self._out.glob("global_step_*"))
+        if not self._keep_all:
+            old |= set((self._out / MODELS).iterdir())
+        for path in old - kept:
+            shutil.rmtree(path)
+
+
+def merge_adapters(state: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
+    """Weights under the base model's names: W + scale * B A where an adapter stands, else W.
+
+    Example: names of one adapted layer
+        base_model.model.model.layers.0.mlp.up_proj.base_layer.weight       W [out, in]
+        base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight   A [rank, in]
+        base_model.model.model.layers.0.mlp.up_proj.lora_B.default.weight   B [out, rank]
+    becomes model.layers.0.mlp.up_proj.weight.
+    """
+    merged: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        if ".lora_" in name:
+            continue
+        layer, found, rest = name.partition(".base_layer.")
+        if found and rest == "weight":
+            a, b = (state[f"{layer}.lora_{side}.default.weight"].float() for side in "AB")
+            tensor = (tensor.float() + scale * (b @ a)).to(tensor.dtype)
+        plain = f"{layer}.{rest}" if found else name
+        merged[plain.removeprefix("base_model.model.")] = tensor
+    return merged
+
+
+def write_export(base: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
+    """The base model's folder with other weights, whole or not at all.
+
+    Files, names and precisions are the base's, so whatever loads the base loads the export.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in sorted(base.iterdir()):
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                tensors = {
+                    name: state[name].to(file.get_tensor(name).dtype).contiguous()
+                    for name in file.keys()  # noqa: SIM118 - not a mapping
+                }
+            save_file(tensors, partial / path.name, metadata={"format": "pt"})
+        elif path.is_file() and path.suffix not in WEIGHTS:
+            shutil.copyfile(path, partial / path.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

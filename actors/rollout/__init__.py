@@ -1,0 +1,1 @@
+"""Turns played in tokens: codec, player, engine."""

@@ -1,0 +1,30 @@
+"""The prepared data of a run, cut to the size that the recipe asks for."""
+
+from dataclasses import replace
+
+from envs.turn import TurnSpec, turn_specs
+from mtsql.config.run import RunConfig
+from mtsql.data.dataset import Dataset, load_dataset
+
+
+def load_run_data(config: RunConfig) -> Dataset:
+    """Raises DataError when the folder is missing, malformed or changed since it was prepared."""
+    dataset = load_dataset(config.data_folder)
+    sizes = {
+        "train": config.data.num_train_dialogues,
+        "valid": config.data.num_valid_dialogues,
+        "test": config.data.num_test_dialogues,
+        "test_ood": config.data.num_test_ood_dialogues,
+    }
+    # None keeps all of a split.
+    splits = {name: dialogues[: sizes.get(name)] for name, dialogues in dataset.splits.items()}
+    return replace(dataset, splits=splits)
+
+
+def gold_specs(dataset: Dataset, split: str) -> list[TurnSpec]:
+    """Every turn of a split with its gold history."""
+    return [
+        spec
+        for dialogue in dataset.split(split)
+        for spec in turn_specs(dialogue, dataset.schemas[dialogue.db_id])
+    ]

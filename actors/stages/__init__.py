@@ -1,0 +1,1 @@
+"""One stage of a run: `python -m actors.stages STAGE RUN_FOLDER`."""

@@ -1,0 +1,177 @@
+"""One fine-tuning from rows to a published model: train, play validation dialogues, choose."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from actors.learner import sft
+from actors.learner.sft import Checkpoint
+from actors.learner.sft_rows import ROWS, VALIDATION
+from actors.rollout.codec import load_tokenizer
+from actors.rollout.turns import load_run_data
+from actors.stages.evaluation import play_dialogues, scored_turn
+from mtsql.config.learning import FineTuneConfig
+from mtsql.config.run import RunConfig
+from mtsql.files import write_whole
+from mtsql.sql.pool import LocalPool
+
+NOTE = "checkpoints.json"
+Progress = Callable[[str, int, int, str], None]
+"""Told (what, done, all, unit)."""
+
+
+def fine_tune(
+    config: RunConfig,
+    fine_tune: FineTuneConfig,
+    device: str,
+    base: Path,
+    folder: Path,
+    metrics: Path,
+    *,
+    progress: Progress,
+) -> Path:
+    """Learn the rows in a folder and publish the best checkpoint there, or go on doing so.
+
+    Writes `model/`, `checkpoints.json` (every checkpoint's loss and EX, and which was chosen) and
+    the metrics; the other checkpoints and the optimizer's state are removed at the end.
+
+    Args:
+        base: Hugging Face folder to start from.
+        folder: holds `rows.parquet` and, with a validation share, `validation.parquet`.
+        metrics: file of one JSON object for each optimizer step: step, loss, lr, and at checkpoints
+            val_loss and valid_ex.
+
+    Returns:
+        The published Hugging Face folder.
+
+    Raises:
+        ConfigError: there are fewer rows than ranks.
+    """
+    model, checkpoints = folder / "model", folder / "checkpoints"
+    if not model.exists():
+        validation = folder / VALIDATION
+        found = sft.train(
+            config,
+            fine_tune,
+            device,
+            base,
+            folder / ROWS,
+            validation if validation.exists() else None,
+            checkpoints,
+            progress=lambda text, done, total: progress(text, done, total, "steps"),
+        )
+        note = folder / NOTE
+        if fine_tune.num_validation_dialogues:
+            found = asyncio.run(
+                _played(found, note, fine_tune.num_validation_dialogues, config, device, progress)
+            )
+        chosen = best(found)
+        _write_note(note, found, chosen)
+        _write_metrics(metrics, sft.metrics(checkpoints), found)
+        # Last: the model's presence says that everything before it is whole.
+        chosen.folder.rename(model)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return model
+
+
+def best(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """Highest EX, then lowest validation loss, then earliest; the last one if none was played."""
+    played = [one for one in checkpoints if one.ex is not None]
+    if not played:
+        return max(checkpoints, key=lambda one: one.step)
+
+    def rank(one: Checkpoint) -> tuple[float, float, int]:
+        loss = float("inf") if one.val_loss is None else one.val_loss
+        return (-(one.ex or 0.0), loss, one.step)
+
+    return min(played, key=rank)
+
+
+async def _played(
+    checkpoints: Sequence[Checkpoint],
+    note: Path,
+    num_dialogues: int,
+    config: RunConfig,
+    device: str,
+    progress: Progress,
+) -> list[Checkpoint]:
+    """Each checkpoint with its EX over the first validation dialogues: greedy, gold history.
+
+    What an earlier, killed call has noted is not played again. Each has an engine of its own: vLLM
+    reloads weights into a running one, but where output and input embeddings are tied (as in small
+    Qwen3 models) it keeps the old output without a word.
+    """
+    dataset = load_run_data(config)
+    dialogues = dataset.splits.get("valid", [])[:num_dialogues]
+    noted = _read_note(note)
+    done = [replace(one, **noted.get(one.step, {})) for one in checkpoints]
+    if not dialogues or all(one.num_judged is not None for one in done):
+        return done
+    from actors.rollout.engine import engine  # noqa: PLC0415 - vLLM only where something is played
+
+    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
+        for number, one in enumerate(done):
+            if one.num_judged is not None:
+                continue
+            async with engine(one.folder, config, device) as sample:
+                played = await play_dialogues(
+                    dialogues,
+                    dataset,
+                    "gold",
+                    pool,
+                    load_tokenizer(one.folder),
+                    sample,
+                    config,
+                    partial(_tell, progress, f"checkpoint {one.step}"),
+                )
+            verdicts = [scored_turn(row, "valid").ex for rows in played for row in rows]
+            done[number] = replace(
+                one,
+                num_right=verdicts.count(True),
+                num_judged=sum(verdict is not None for verdict in verdicts),
+            )
+            _write_note(note, done, None)
+    return done
+
+
+def _tell(progress: Progress, text: str, num_done: int, num_all: int) -> None:
+    progress(text, num_done, num_all, "dialogues")
+
+
+def _write_note(note: Path, checkpoints: Sequence[Checkpoint], chosen: Checkpoint | None) -> None:
+    rows = [
+        {
+            "step": one.step,
+            "val_loss": one.val_loss,
+            "ex": one.ex,
+            "num_right": one.num_right,
+            "num_judged": one.num_judged,
+        }
+        for one in checkpoints
+    ]
+    text = {"checkpoints": rows, "chosen": None if chosen is None else chosen.step}
+    write_whole(note, json.dumps(text, indent=1))
+
+
+def _read_note(note: Path) -> dict[int, dict[str, int | None]]:
+    """What a killed call has measured, by step."""
+    if not note.exists():
+        return {}
+    rows = json.loads(note.read_text(encoding="utf-8"))["checkpoints"]
+    return {row["step"]: {key: row[key] for key in ("num_right", "num_judged")} for row in rows}
+
+
+def _write_metrics(
+    path: Path, rows: Sequence[dict[str, float]], checkpoints: Sequence[Checkpoint]
+) -> None:
+    by_step = {one.step: one.ex for one in checkpoints if one.ex is not None}
+    lines = [
+        {**row, **({"valid_ex": by_step[step]} if (step := int(row["step"])) in by_step else {})}
+        for row in rows
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))

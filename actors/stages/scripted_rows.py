@@ -1,0 +1,180 @@
+"""The warm start's rows: scripted trajectories in tokens, and a tiny model if asked for."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from actors import tiny_model
+from actors.learner.recorder import Played, stored_row
+from actors.learner.sft_rows import SFTRow, sft_row, write_rows
+from actors.rollout.codec import codec_for, load_tokenizer, token_counter
+from actors.rollout.play import encode
+from actors.rollout.prompt_texts import prompts_of
+from actors.rollout.turns import gold_specs, load_run_data
+from envs.scripts.belief import misleading_columns
+from envs.scripts.policy import scripted_trajectories
+from envs.turn import Message, TurnSpec
+from mtsql.config.learning import ScriptConfig, WarmStartConfig
+from mtsql.config.run import RunConfig
+from mtsql.data.dataset import Dataset
+from mtsql.mistakes.kinds import Scripted, script_facts
+from mtsql.protocol import DIALECTS, ActionName
+from mtsql.shown.budget import CountTokens, approximate_tokens
+from mtsql.sql.pool import LocalPool
+from mtsql.trajectory.records import Trajectory
+from mtsql.trajectory.store import write_trajectories
+from mtsql.trajectory.tokens import TokenSequence
+
+
+async def _scripts(
+    config: RunConfig,
+    warm_start: WarmStartConfig,
+    dataset: Dataset,
+    specs: list[TurnSpec],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Scripted], list[Scripted]]:
+    """Trajectories to learn from whole, and those of which only the corrections are learned."""
+    misleading = [spec for spec in specs if misleading_columns(spec)]
+    num_whole = len(specs) * warm_start.trajectories_per_turn
+    num_all = num_whole + len(misleading) * warm_start.corrections_per_turn
+
+    async def played(
+        specs: list[TurnSpec], scripts: ScriptConfig, per_turn: int, num_before: int
+    ) -> list[Scripted]:
+        def tell(done: int, _: int) -> None:
+            done += num_before
+            if progress is not None and (done % 200 == 0 or done == num_all):
+                progress(done, num_all)
+
+        return await scripted_trajectories(
+            specs,
+            pool,
+            config.environment,
+            config.sql.limits(),
+            scripts,
+            seed=config.seed,
+            per_turn=per_turn,
+            progress=tell,
+        )
+
+    async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
+        whole = await played(specs, warm_start.scripts, warm_start.trajectories_per_turn, 0)
+        always = {"wrong_case": 1.0, "execute": 1.0, "correct": 1.0}
+        scripts = warm_start.scripts.model_copy(update=always)
+        drills = await played(misleading, scripts, warm_start.corrections_per_turn, num_whole)
+    corrected = [
+        one for one in drills if any(s.calls(ActionName.CORRECT) for s in one.trajectory.steps)
+    ]
+    return whole, corrected
+
+
+def _learned(trajectory: Trajectory, sequence: TokenSequence, *, is_drill: bool) -> list[int]:
+    """1 for each token of the response to learn; of a drill, its corrections only."""
+    mask = list(sequence.response_mask)
+    if is_drill:
+        begin = 0
+        for step, end in zip(trajectory.steps, sequence.step_ends, strict=True):
+            if not step.calls(ActionName.CORRECT):
+                mask[begin : end + 1] = [0] * (end + 1 - begin)
+            begin = end + 1
+    return mask
+
+
+def prepare_rows(
+    config: RunConfig,
+    warm_start: WarmStartConfig,
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the rows, the trajectories they are made of, and for a tiny model its folder.
+
+    Args:
+        progress: told (trajectories played, all) now and then.
+
+    Returns:
+        The Hugging Face folder to start from.
+
+    Raises:
+        DataError: no trajectory fits max_tokens.
+    """
+    dataset = load_run_data(config)
+    specs = gold_specs(dataset, "train")
+    whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
+    scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]
+    by_turn = {spec.turn.turn_id: spec for spec in specs}
+
+    def prompts_by_turn(count_tokens: CountTokens) -> dict[str, list[Message]]:
+        prompts = asyncio.run(prompts_of(config, dataset, list(by_turn.values()), count_tokens))
+        return dict(zip(by_turn, prompts, strict=True))
+
+    prompts = prompts_by_turn(approximate_tokens)
+    dialect = DIALECTS[config.environment.dialect]
+    if config.model.tiny is not None:
+        base = folder / "base"
+        texts = [message["content"] for messages in prompts.values() for message in messages]
+        for one, _ in scripted:
+            for step in one.trajectory.steps:
+                texts.append(step.message)
+                texts.append(step.observation or "")
+        tiny_model.create(
+            base, texts, config.model.tiny, seed=config.seed, fixed_texts=dialect.fixed_texts
+        )
+    else:
+        assert config.model.path is not None
+        base = Path(config.model.path)
+    tokenizer = load_tokenizer(base)
+    if config.environment.max_schema_tokens is not None:
+        # A tiny model's tokenizer is made of prompts, so only now they can be measured with it.
+        prompts = prompts_by_turn(token_counter(tokenizer))
+    codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
+    prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
+    played: list[Played] = []
+    rows: list[SFTRow] = []
+    learned_whole: list[Scripted] = []
+    num_drills = 0
+    for number, (one, is_drill) in enumerate(scripted):
+        trajectory = one.trajectory
+        sequence = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
+        learned = _learned(trajectory, sequence, is_drill=is_drill)
+        spec = by_turn[trajectory.turn_id]
+        rows.append(sft_row(spec.dialogue_id, sequence.prompt_ids, sequence.response_ids, learned))
+        if len(rows[-1].input_ids) > warm_start.max_tokens:
+            continue
+        if is_drill:
+            num_drills += 1
+        else:
+            learned_whole.append(one)
+        played.append(
+            Played(
+                spec=spec,
+                trajectory=trajectory,
+                sequence=sequence,
+                reward=None,
+                group=str(number),
+                rl_step=0,
+            )
+        )
+    written = write_rows(rows, folder, warm_start, seed=config.seed)
+    write_trajectories(
+        folder / "scripted.parquet",
+        [
+            stored_row(row, policy="scripted", split="train", history_mode="gold", rl_step=0)
+            for row in played
+        ],
+    )
+    lengths = [len(row.sequence.prompt_ids) + len(row.sequence.response_ids) for row in played]
+    facts = {
+        "num_trajectories": len(played),
+        "num_validation": written.num_validation_rows,
+        "num_drills": num_drills,
+        "num_too_long": written.num_too_long,
+        "mean_tokens": sum(lengths) / len(lengths),
+        "mean_prompt_tokens": sum(len(row.sequence.prompt_ids) for row in played) / len(played),
+        "mean_steps": sum(len(row.trajectory.steps) for row in played) / len(played),
+        "vocab": len(tokenizer),
+        **script_facts(learned_whole).model_dump(),
+    }
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    return base

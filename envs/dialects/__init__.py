@@ -1,0 +1,1 @@
+"""How each dialect words what the environment replies."""

@@ -1,0 +1,1 @@
+"""Scripted play: honest trajectories with mistakes, checks and corrections."""

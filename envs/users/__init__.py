@@ -1,0 +1,1 @@
+"""Users, who ask the questions of a dialogue."""

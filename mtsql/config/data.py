@@ -1,0 +1,30 @@
+"""Which dialogues a run learns and is judged on."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import (
+    PositiveInt,
+)
+
+from mtsql.config.section import Section
+
+DataSource = Literal["embedded", "sparc", "cosql", "spider"]
+
+
+class DataConfig(Section):
+    """Which dialogues, and where they lie."""
+
+    source: DataSource = "embedded"
+    """`embedded` is generated offline in seconds; the others read official releases."""
+    source_dir: Path | None = None
+    """Folder of the release (holds sparc/, cosql/ or spider/); not used by `embedded`."""
+    folder: Path | None = None
+    """Prepared dataset folder; made when it is missing. Default: RUN_DIR/data."""
+    seed: int = 1
+    """Seed of the embedded generator and of the validation split carved from train."""
+    num_train_dialogues: PositiveInt | None = None
+    """Embedded: how many to generate. Real data: use only the first ones (None: all)."""
+    num_valid_dialogues: PositiveInt | None = None
+    num_test_dialogues: PositiveInt | None = None
+    num_test_ood_dialogues: PositiveInt | None = None

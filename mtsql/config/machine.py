@@ -1,0 +1,35 @@
+"""Where a run runs, and with how much of it."""
+
+from typing import Literal
+
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from mtsql.config.section import Section
+
+
+class MachineConfig(Section):
+    """Where it runs."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    num_nodes: PositiveInt = 1
+    gpus_per_node: PositiveInt = 1
+    """On a CPU machine: learner ranks."""
+    learner_threads: PositiveInt = 2
+    """On a CPU machine: threads of the learner, which its ranks share, and of vLLM's engine."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    rollout_memory_share: PositiveFloat = Field(default=0.6, le=1)
+    """Share of a GPU's memory for vLLM's weights and cache."""
+    rollout_cache_gb: PositiveInt = 1
+    """vLLM's key-value cache on a CPU machine."""
+    max_running: PositiveInt = 128
+    """Sequences that one vLLM replica decodes together."""
+    tensor_parallel: PositiveInt = 1
+    """GPUs that one vLLM replica takes; a divisor of gpus_per_node."""
+    agent_workers: PositiveInt = 1
+    """Ray actors that play trajectories."""
+    ray_address: str | None = None
+    """None starts a local Ray; `auto` joins the running cluster (`ray job submit`)."""

@@ -1,0 +1,42 @@
+"""The policy that a run starts from."""
+
+from typing import Self
+
+from pydantic import (
+    Field,
+    PositiveInt,
+    model_validator,
+)
+
+from mtsql.config.section import Section
+
+
+class TinyModelConfig(Section):
+    """A Qwen3 and a byte-level BPE tokenizer, both trained from scratch."""
+
+    vocab_size: PositiveInt = 2048
+    hidden_size: PositiveInt = 192
+    num_layers: PositiveInt = 4
+    num_heads: PositiveInt = 6
+    num_kv_heads: PositiveInt = 2
+    head_dim: int = Field(default=32, ge=32, multiple_of=32)
+    """vLLM's CPU attention works on multiples of 32."""
+    intermediate_size: PositiveInt = 512
+    max_position: PositiveInt = 2048
+
+
+class ModelConfig(Section):
+    """The policy's starting point: one of the two keys."""
+
+    tiny: TinyModelConfig | None = None
+    """Train a tiny model from scratch (the embedded default)."""
+    path: str | None = None
+    """A Hugging Face model folder, e.g. a local copy of Qwen3-1.7B."""
+    thinking: bool = False
+    """Passed to chat templates that know `enable_thinking` (Qwen3)."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.tiny is None) == (self.path is None):
+            raise ValueError("set exactly one of model.tiny and model.path")
+        return self

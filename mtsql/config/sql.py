@@ -1,0 +1,40 @@
+"""The pool of database processes and the limits of a query."""
+
+from pydantic import (
+    PositiveFloat,
+    PositiveInt,
+)
+
+from mtsql.config.section import Section
+from mtsql.sql.records import QueryLimits
+
+
+class SqlConfig(Section):
+    """The pool of database processes, one on each node."""
+
+    num_workers: PositiveInt = 2
+    timeout_s: PositiveFloat = 5.0
+    max_vm_steps: PositiveInt = 50_000_000
+    max_rows: PositiveInt = 10_000
+    max_cells: PositiveInt = 1_000_000
+    max_bytes: PositiveInt = 8_000_000
+    memory_mb: PositiveInt = 1024
+    """Address space of one worker."""
+    cache_mb: PositiveInt = 64
+
+    def pool(self) -> dict[str, int]:
+        """The keyword arguments of a pool: local or, through Ray, one on each node."""
+        return {
+            "num_workers": self.num_workers,
+            "memory_mb": self.memory_mb,
+            "cache_bytes": self.cache_mb * 1_000_000,
+        }
+
+    def limits(self) -> QueryLimits:
+        return QueryLimits(
+            timeout_s=self.timeout_s,
+            max_vm_steps=self.max_vm_steps,
+            max_rows=self.max_rows,
+            max_cells=self.max_cells,
+            max_bytes=self.max_bytes,
+        )

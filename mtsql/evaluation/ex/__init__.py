@@ -1,0 +1,1 @@
+"""Execution match (EX): do two queries return the same?"""

@@ -1,0 +1,1 @@
+"""Mistakes in SQL, made on purpose."""

@@ -1,0 +1,1 @@
+"""SQL read once: its names, clauses and sameness, and edits of its text."""

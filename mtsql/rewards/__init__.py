@@ -1,0 +1,1 @@
+"""What a finished trajectory is worth, by step, and what follows for its advantage."""

@@ -1,0 +1,181 @@
+"""Score a run's saved trajectories again: with its own rewards, or with others.
+
+A reward is a pure function of the record, and the record holds all that it needs; so with the run's
+own rewards nothing may differ, and other weights can be tried without playing anything.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from rich.table import Table
+from yaml import YAMLError
+
+from mtsql.config.load import explain
+from mtsql.config.reward import RewardConfig
+from mtsql.config.run import Section
+from mtsql.errors import ConfigError, DataError
+from mtsql.rewards.score import Parts, parts_of, score
+from mtsql.trajectory.store import StoredTrajectory, read_trajectories
+
+PARTS = tuple(Parts.__dataclass_fields__)
+MAX_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """Of the trajectories of one policy that are scored now."""
+
+    num_scored: int
+    saved: float | None
+    """Total reward when they were played; None: the run did not score them (scripts)."""
+    total: float
+    ex: float
+    em: float
+    verify: float
+    coherence: float
+    generation: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescored:
+    reward: RewardConfig
+    num_trajectories: int
+    num_saved: int
+    """Those that the run scored; only they can differ."""
+    num_differing: int
+    differing: tuple[str, ...]
+    """FILE: turn_id of the first ones."""
+    means: dict[str, Means]
+    """By policy."""
+
+
+class _Rewards(Section):
+    """So that a mistake names the whole key."""
+
+    reward: RewardConfig = RewardConfig()
+
+
+def rescore(run_folder: Path, overrides: Sequence[str] = ()) -> Rescored:
+    """Score RUN/trajectories/*.parquet again.
+
+    Args:
+        overrides: `reward.KEY=VALUE`; a preset replaces the run's rewards, other keys change them.
+
+    Raises:
+        DataError: no run, or a file that is older than what these rewards need.
+        ConfigError: an override that is none, or not of the rewards.
+    """
+    config = _config(run_folder, overrides)
+    num_trajectories = num_saved = num_differing = 0
+    differing: list[str] = []
+    totals: dict[str, list[tuple[float | None, float, Parts]]] = defaultdict(list)
+    for path, row in _rows(run_folder):
+        num_trajectories += 1
+        _check_age(path, row, config)
+        reward, parts = score(row.trajectory, config), parts_of(row.trajectory, config)
+        if row.reward is not None:
+            num_saved += 1
+            if reward != row.reward:
+                num_differing += 1
+                differing += [f"{path.name}: {row.trajectory.turn_id}"]
+        if reward is not None and parts is not None:
+            saved = None if row.reward is None else row.reward.total
+            totals[row.policy].append((saved, reward.total, parts))
+    return Rescored(
+        reward=config,
+        num_trajectories=num_trajectories,
+        num_saved=num_saved,
+        num_differing=num_differing,
+        differing=tuple(differing[:MAX_NAMED]),
+        means={policy: _means(rows) for policy, rows in sorted(totals.items())},
+    )
+
+
+def headline(result: Rescored) -> str:
+    return (
+        f"{result.num_trajectories} trajectories, {result.num_saved} scored by the run; "
+        f"{result.num_differing} rewards differ"
+    )
+
+
+def rescore_table(result: Rescored) -> Table:
+    """Mean rewards by policy, for the terminal."""
+    table = Table("mean of a trajectory")
+    for policy in result.means:
+        table.add_column(policy, justify="right")
+    for name in Means.__dataclass_fields__:
+        numbers = [getattr(means, name) for means in result.means.values()]
+        table.add_row(name, *("-" if number is None else f"{number:.6g}" for number in numbers))
+    return table
+
+
+def rescore_json(result: Rescored) -> str:
+    fields = asdict(result) | {"reward": result.reward.model_dump(mode="json")}
+    return json.dumps(fields, indent=1)
+
+
+def _config(run_folder: Path, overrides: Sequence[str]) -> RewardConfig:
+    path = run_folder / "run.json"
+    if not path.is_file():
+        raise DataError(f"{run_folder}: holds no run (run.json); name a run's folder")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))["recipe"]["reward"]
+        base = RewardConfig.model_validate(saved).model_dump()
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not what a run writes; it names no rewards") from error
+    given = _given(overrides)
+    try:
+        start = {} if "preset" in given else base
+        return _Rewards.model_validate({"reward": {**start, **given}}).reward
+    except ValidationError as error:
+        raise ConfigError(explain(error, _Rewards)) from error
+
+
+def _given(overrides: Sequence[str]) -> dict[str, Any]:
+    for override in overrides:
+        if "=" not in override or not override.startswith("reward."):
+            raise ConfigError(
+                f"override {override!r}: write reward.KEY=VALUE, e.g. reward.preset=mtsql_r1"
+            )
+    try:
+        tree = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"overrides: {str(error).splitlines()[0]}") from error
+    return cast("dict[str, Any]", tree).get("reward", {})
+
+
+def _rows(run_folder: Path) -> Iterator[tuple[Path, StoredTrajectory]]:
+    paths = sorted((run_folder / "trajectories").glob("*.parquet"))
+    if not paths:
+        raise DataError(f"{run_folder}/trajectories: no *.parquet there; the run saved nothing yet")
+    for path in paths:
+        for row in read_trajectories(path):
+            yield path, row
+
+
+def _check_age(path: Path, row: StoredTrajectory, config: RewardConfig) -> None:
+    trajectory = row.trajectory
+    is_old = bool(trajectory.judgements) and not trajectory.matches
+    if is_old and (config.generation or config.coherence):
+        raise DataError(
+            f"{path}: older than clause matches, which reward.generation and reward.coherence "
+            "need: set both to 0, or run again"
+        )
+
+
+def _means(rows: Sequence[tuple[float | None, float, Parts]]) -> Means:
+    saved = [one for one, _, _ in rows if one is not None]
+    return Means(
+        num_scored=len(rows),
+        saved=fmean(saved) if saved else None,
+        total=fmean(total for _, total, _ in rows),
+        **{part: fmean(getattr(parts, part) for _, _, parts in rows) for part in PARTS},
+    )

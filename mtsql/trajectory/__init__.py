@@ -1,0 +1,1 @@
+"""One attempt at one turn: its record, its tokens, its file."""

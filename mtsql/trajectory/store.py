@@ -1,0 +1,347 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (pyarrow ships no types; the rows below are checked by the round-trip test instead)
+"""Trajectories as Parquet files: what report, viewer, selection and re-scoring read.
+
+One row is one trajectory; steps and judgements are nested, so DuckDB reads the files as they are:
+    SELECT policy, avg(reward.outcome) FROM 'run/trajectories/*.parquet' GROUP BY policy
+"""
+
+import glob
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
+import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
+
+from mtsql.errors import DataError
+from mtsql.evaluation.records import Judgement
+from mtsql.protocol import Action, ActionName, Answer, ParseFailure, ToolCall
+from mtsql.query.match import ClauseMatch
+from mtsql.rewards.score import Reward
+from mtsql.trajectory.records import Ending, Step, Trajectory
+
+VERSION = 2
+"""Of the columns, in each file's metadata. Version 1 (no metadata) has no `matches`, and its steps
+have no `result_class`, `earlier`, `num_ignored` and `lacks_verdict`; it is read with all of them
+empty."""
+_SINCE_2 = {"matches"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTrajectory:
+    """A trajectory with all that is needed to read, re-score or learn from it.
+
+    Example: prompt 1 2, the model says 7 8, the database replies 4, the model says 9
+        prompt_ids     1 2
+        response_ids       7 8 4 9
+        response_mask      1 1 0 1
+        step_ends            1   3     index of each step's last sampled token in the response
+    """
+
+    trajectory: Trajectory
+    dialogue_id: str
+    turn_index: int
+    db_id: str
+    split: str
+    hardness: str
+    question: str
+    gold_sql: str
+    history_mode: str
+    """gold or predicted."""
+    policy: str
+    """Who played it: scripted, warm_start, rl ..."""
+    rl_step: int
+    """0 outside RL."""
+    group: str
+    """Trajectories for the same turn that are compared with each other."""
+    reward: Reward | None
+    """None: unscored."""
+    prompt_ids: tuple[int, ...] = ()
+    response_ids: tuple[int, ...] = ()
+    response_mask: tuple[int, ...] = ()
+    step_ends: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    """Of the response, 0.0 where the mask is 0; empty when they were not asked for."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.response_ids), len(self.response_mask)}
+        if self.logprobs:
+            lengths.add(len(self.logprobs))
+        if len(lengths) != 1:
+            raise ValueError(
+                f"{self.trajectory.turn_id}: response arrays differ in length: {sorted(lengths)}"
+            )
+        if any(self.response_mask[end] != 1 for end in self.step_ends):
+            raise ValueError(
+                f"{self.trajectory.turn_id}: a step ends on a token that was not sampled"
+            )
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+_ACTION = pa.struct(
+    [(name, pa.string()) for name in ("kind", "name", "sql", "target", "verdict", "reason", "view")]
+)
+_STEP_FACTS: dict[str, pa.DataType] = {
+    "message": pa.string(),
+    "observation": pa.string(),
+    "proposal": pa.int32(),
+    "status": pa.string(),
+    "num_rows": pa.int64(),
+    "is_suspicious": pa.bool_(),
+    "is_accepted": pa.bool_(),
+    "num_kept": pa.int32(),
+    "num_added": pa.int32(),
+    "num_dropped": pa.int32(),
+    "num_changed": pa.int32(),
+    "result_class": pa.string(),
+    "num_ignored": pa.int32(),
+    "lacks_verdict": pa.bool_(),
+}
+_STEP = pa.struct([("action", _ACTION), ("earlier", pa.list_(_ACTION)), *_STEP_FACTS.items()])
+_JUDGEMENT = pa.struct(
+    [
+        ("ex", pa.bool_()),
+        ("em", pa.bool_()),
+        ("status", pa.string()),
+        ("message", pa.string()),
+        ("ex_strict", pa.bool_()),
+        ("is_empty", pa.bool_()),
+    ]
+)
+_MATCH = pa.struct([("f1", pa.float64()), ("coherence", pa.float64()), ("is_parsed", pa.bool_())])
+_REWARD = pa.struct(
+    [
+        ("total", pa.float64()),
+        ("outcome", pa.float64()),
+        ("step_rewards", pa.list_(pa.float64())),
+    ]
+)
+_FACTS: dict[str, pa.DataType] = {
+    "dialogue_id": pa.string(),
+    "turn_index": pa.int32(),
+    "db_id": pa.string(),
+    "split": pa.string(),
+    "hardness": pa.string(),
+    "question": pa.string(),
+    "gold_sql": pa.string(),
+    "history_mode": pa.string(),
+    "policy": pa.string(),
+    "rl_step": pa.int32(),
+    "group": pa.string(),
+}
+_TOKENS: dict[str, pa.DataType] = {
+    "prompt_ids": pa.list_(pa.int32()),
+    "response_ids": pa.list_(pa.int32()),
+    "response_mask": pa.list_(pa.int8()),
+    "step_ends": pa.list_(pa.int32()),
+    "logprobs": pa.list_(pa.float64()),
+}
+SCHEMA = pa.schema(
+    [
+        ("turn_id", pa.string()),
+        *_FACTS.items(),
+        ("ending", pa.string()),
+        ("fault", pa.string()),
+        ("steps", pa.list_(_STEP)),
+        ("proposals", pa.list_(pa.string())),
+        ("judgements", pa.list_(_JUDGEMENT)),
+        ("reward", _REWARD),
+        *_TOKENS.items(),
+        ("matches", pa.list_(_MATCH)),
+    ],
+    metadata={"mtsql_version": str(VERSION)},
+)
+"""The columns of every file, an empty one's too."""
+
+
+def write_trajectories(path: Path, rows: Sequence[StoredTrajectory]) -> None:
+    """Write one file, whole or not at all; an older one of that name is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The name does not end in .parquet: a reader's pattern never meets a half-written file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        table = pa.Table.from_pylist([_to_row(row) for row in rows], schema=SCHEMA)
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_trajectories(pattern: str | Path) -> list[StoredTrajectory]:
+    """Read all files that match a glob pattern, in the order of their names.
+
+    Raises:
+        DataError: no file matches, or one is not a trajectory file.
+    """
+    paths = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 -- may be absolute
+    if not paths:
+        raise DataError(f"{pattern}: no such file; trajectories lie in RUN_DIR/trajectories")
+    rows: list[StoredTrajectory] = []
+    for path in paths:
+        with _opened(path) as file:
+            rows += [_from_row(row) for row in file.read().to_pylist()]
+    return rows
+
+
+def read_turn_ids(path: Path) -> list[str]:
+    """The turn of each row of one file, read without the rest.
+
+    Raises:
+        DataError: it is not a trajectory file.
+    """
+    with _opened(str(path)) as file:
+        return file.read(columns=["turn_id"])["turn_id"].to_pylist()
+
+
+def read_rows(path: Path, numbers: Sequence[int]) -> list[StoredTrajectory]:
+    """Read some rows of one file, by number from 0, in the order of `numbers`.
+
+    Raises:
+        DataError: no such file or row, or not a trajectory file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of trajectories")
+    with _opened(str(path)) as file:
+        num_rows = file.metadata.num_rows
+        if any(not 0 <= number < num_rows for number in numbers):
+            raise DataError(f"{path}: {num_rows} rows; there is no row {max(numbers)}")
+        taken = file.read().take(pa.array(numbers, pa.int64()))
+        return [_from_row(row) for row in taken.to_pylist()]
+
+
+@contextmanager
+def _opened(path: str) -> Generator[pq.ParquetFile]:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
+    with file:
+        schema = file.schema_arrow
+        if missing := _missing(path, schema.names, schema.metadata or {}):
+            raise DataError(f"{path}: no column {missing[0]!r}; not a file of trajectories")
+        yield file
+
+
+def _missing(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> list[str]:
+    """The columns that a file of its version should have and does not."""
+    version = int(metadata.get(b"mtsql_version", b"1"))
+    if version > VERSION:
+        raise DataError(
+            f"{path}: trajectories of version {version}; this mtsql reads up to {VERSION}"
+        )
+    wanted = set(SCHEMA.names) - (_SINCE_2 if version < 2 else set())
+    return sorted(wanted - set(names))
+
+
+def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
+    trajectory, reward = stored.trajectory, stored.reward
+    return {
+        "turn_id": trajectory.turn_id,
+        **{name: getattr(stored, name) for name in (*_FACTS, *_TOKENS)},
+        "ending": str(trajectory.ending),
+        "fault": trajectory.fault,
+        "steps": [
+            {
+                "action": _action_to_row(step.action),
+                "earlier": [_action_to_row(action) for action in step.earlier],
+                **{name: getattr(step, name) for name in _STEP_FACTS},
+            }
+            for step in trajectory.steps
+        ],
+        "proposals": trajectory.proposals,
+        "judgements": [
+            {field.name: getattr(one, field.name) for field in _JUDGEMENT}
+            for one in trajectory.judgements
+        ],
+        "matches": [
+            {"f1": one.f1, "coherence": one.coherence, "is_parsed": one.is_parsed}
+            for one in trajectory.matches
+        ],
+        "reward": None
+        if reward is None
+        else {
+            "total": reward.total,
+            "outcome": reward.outcome,
+            "step_rewards": reward.step_rewards,
+        },
+    }
+
+
+def _from_row(row: dict[str, Any]) -> StoredTrajectory:
+    trajectory = Trajectory(
+        turn_id=row["turn_id"],
+        steps=tuple(_step_from_row(step) for step in row["steps"]),
+        ending=Ending(row["ending"]),
+        proposals=tuple(row["proposals"]),
+        judgements=tuple(Judgement(**one) for one in row["judgements"]),
+        fault=row["fault"],
+        matches=tuple(ClauseMatch(**one) for one in row.get("matches") or ()),
+    )
+    reward = row["reward"]
+    facts: dict[str, Any] = {name: row[name] for name in _FACTS}
+    tokens: dict[str, Any] = {name: tuple(row[name]) for name in _TOKENS}
+    return StoredTrajectory(
+        trajectory=trajectory,
+        reward=None
+        if reward is None
+        else Reward(
+            total=reward["total"],
+            outcome=reward["outcome"],
+            step_rewards=tuple(reward["step_rewards"]),
+        ),
+        **facts,
+        **tokens,
+    )
+
+
+def _step_from_row(row: dict[str, Any]) -> Step:
+    # A file that is older than a fact lacks it.
+    facts: dict[str, Any] = {name: row[name] for name in _STEP_FACTS if name in row}
+    earlier = tuple(_call_from_row(action) for action in row.get("earlier") or ())
+    return Step(action=_action_from_row(row["action"]), earlier=earlier, **facts)
+
+
+def _action_to_row(action: Action) -> dict[str, str | None]:
+    match action:
+        case ToolCall():
+            return {
+                "kind": "tool_call",
+                "name": str(action.name),
+                "sql": action.sql,
+                "target": action.target,
+                "verdict": action.verdict,
+                "view": action.view,
+            }
+        case Answer():
+            return {"kind": "answer"}
+        case ParseFailure():
+            return {"kind": "parse_failure", "reason": action.reason}
+
+
+def _action_from_row(row: dict[str, Any]) -> Action:
+    match row["kind"]:
+        case "tool_call":
+            return _call_from_row(row)
+        case "answer":
+            return Answer()
+        case kind:
+            assert kind == "parse_failure", kind
+            return ParseFailure(reason=row["reason"])
+
+
+def _call_from_row(row: dict[str, Any]) -> ToolCall:
+    return ToolCall(
+        name=ActionName(row["name"]),
+        sql=row["sql"],
+        target=row["target"],
+        verdict=row["verdict"],
+        view=row.get("view"),
+    )

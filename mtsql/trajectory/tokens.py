@@ -1,0 +1,41 @@
+"""A trajectory in tokens: one flat sequence and its mask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSequence:
+    """A trajectory as the trainer sees it: one flat sequence and its mask.
+
+    Example: prompt 1 2, the model says 7 8, the database replies 4, the model says 9
+        prompt_ids     1 2
+        response_ids       7 8 4 9
+        response_mask      1 1 0 1
+        step_ends            1   3     index of each step's last sampled token in the response
+    """
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    response_mask: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """Of the response, 0.0 where the mask is 0; empty when they were not asked for."""
+    step_ends: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.response_ids), len(self.response_mask)}
+        if self.logprobs:
+            lengths.add(len(self.logprobs))
+        if len(lengths) != 1:
+            raise ValueError(f"response arrays differ in length: {sorted(lengths)}")
+        if any(self.response_mask[end] != 1 for end in self.step_ends):
+            raise ValueError("a step ends on a token that was not sampled")
+
+    def token_rewards(self, step_rewards: Sequence[float]) -> list[float]:
+        """Each step's reward on its last sampled token, 0.0 elsewhere; as long as the response."""
+        if len(step_rewards) != len(self.step_ends):
+            raise ValueError(f"{len(step_rewards)} rewards for {len(self.step_ends)} steps")
+        rewards = [0.0] * len(self.response_ids)
+        for end, reward in zip(self.step_ends, step_rewards, strict=True):
+            rewards[end] = reward
+        return rewards

@@ -1,0 +1,82 @@
+"""Whole turns from files, in every dialect: what the model says, what is done, what it reads."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from envs.turn import TurnEnv
+from helpers.shop_sales import FIRST, SECOND, write_sales
+from mtsql.config.environment import EnvironmentConfig
+from mtsql.protocol import DIALECTS, Action, Answer, ParseFailure
+from mtsql.sql.pool import LocalPool
+from mtsql.sql.records import QueryLimits
+from mtsql.trajectory.records import Ending, Trajectory
+
+FILES = sorted((Path(__file__).parent / "dialogues").glob("*.yaml"))
+DIALOGUES = [
+    pytest.param(path.stem, dialogue, id=f"{path.stem}: {dialogue['name']}")
+    for path in FILES
+    for dialogue in yaml.safe_load(path.read_text(encoding="utf-8"))
+]
+
+
+def words(action: Action) -> str:
+    """`verify execution fail`, `propose`, `answer`, `failure`."""
+    if isinstance(action, Answer):
+        return "answer"
+    if isinstance(action, ParseFailure):
+        return "failure"
+    parts = (str(action.name), action.view, action.target, action.verdict)
+    return " ".join(part for part in parts if part)
+
+
+def play(database: Path, dialect: Any, dialogue: dict[str, Any]) -> tuple[list[Any], Trajectory]:
+    config = EnvironmentConfig(dialect=dialect, **dialogue.get("options", {}))
+
+    async def run() -> tuple[list[Any], Trajectory]:
+        async with LocalPool({"shops": database}, num_workers=1) as pool:
+            env = TurnEnv((FIRST, SECOND)[dialogue["turn"]], pool, config, QueryLimits())
+            await env.start()
+            results = [await env.step(step["says"]) for step in dialogue["steps"]]
+            is_over = results[-1].ending is not None
+            trajectory = await env.finish(None if is_over else Ending.MAX_TOKENS)
+            return [result.observation for result in results], trajectory
+
+    return asyncio.run(run())
+
+
+def test_every_dialect_has_its_dialogues() -> None:
+    assert {path.stem for path in FILES} == set(DIALECTS)
+
+
+@pytest.mark.parametrize(("dialect", "dialogue"), DIALOGUES)
+def test_a_dialogue(dialect: str, dialogue: dict[str, Any], tmp_path: Path) -> None:
+    observations, trajectory = play(write_sales(tmp_path / "shops.sqlite"), dialect, dialogue)
+    for step, told, observation in zip(
+        trajectory.steps, dialogue["steps"], observations, strict=True
+    ):
+        assert observation == step.observation == told.get("reads")
+        assert ", ".join(words(action) for action in step.actions) == told["does"]
+        assert step.is_accepted is told.get("accepted", True)
+        assert step.status == told.get("status")
+        assert step.num_ignored == told.get("ignored", 0)
+        assert step.lacks_verdict is told.get("lacks_verdict", False)
+    assert trajectory.ending == dialogue["ending"]
+    assert list(trajectory.proposals) == dialogue["proposals"]
+    assert [judgement.ex for judgement in trajectory.judgements] == dialogue["right"]
+
+
+@pytest.mark.parametrize(("dialect", "dialogue"), DIALOGUES)
+def test_no_part_of_an_observation_acts(dialect: str, dialogue: dict[str, Any]) -> None:
+    # A model that copies what it read, from anywhere to anywhere, does nothing by it.
+    parse = DIALECTS[dialect].parse
+    for text in {step["reads"] for step in dialogue["steps"] if "reads" in step}:
+        cuts = [0, *(index for index, letter in enumerate(text) if letter in "<>{}\n"), len(text)]
+        for start in cuts:
+            for end in cuts:
+                for part in (text[start:end], text[start : end + 1]):
+                    reading = parse(part)
+                    assert isinstance(reading.actions[0], ParseFailure), part

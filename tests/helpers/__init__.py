@@ -1,0 +1,1 @@
+"""What tests share: small databases, messages, steps, whole runs."""

@@ -1,0 +1,164 @@
+"""Saved trajectories scored again: from real turns, through real files."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from helpers.hand_made import ANSWER, EXECUTE, correct, judge, propose
+from helpers.shop_sales import COUNT_PARIS, SECOND, play, write_sales
+from mtsql.config.reward import RewardConfig
+from mtsql.errors import ConfigError, DataError
+from mtsql.protocol import ActionName, ToolCall, render_action
+from mtsql.rewards.rescore import headline, rescore
+from mtsql.rewards.score import score
+from mtsql.trajectory.records import Ending
+from mtsql.trajectory.store import StoredTrajectory, write_trajectories
+from recipes.main import main
+
+LOOK = render_action(ToolCall(name=ActionName.VERIFY, target="memory"))
+COHERENT = render_action(ToolCall(name=ActionName.VERIFY, target="memory", verdict="pass"))
+ALL_SHOPS = "SELECT count(*) FROM shop"
+TURNS = {
+    # V 1, C 1, G 0.8 + 0.2
+    "mended": (propose(ALL_SHOPS), EXECUTE, judge("fail"), correct(COUNT_PARIS), LOOK, COHERENT),
+    # V -1, G 0.8
+    "wrong": (propose(ALL_SHOPS), EXECUTE, judge("pass")),
+    "lost": (),
+}
+
+
+@pytest.fixture(scope="module")
+def trajectories(tmp_path_factory):
+    database = write_sales(tmp_path_factory.mktemp("shops") / "shops.sqlite")
+    played = {name: play(database, *said, ANSWER).trajectory for name, said in TURNS.items()}
+    lost = replace(
+        played["lost"], ending=Ending.INFRA_FAULT, fault="worker lost", judgements=(), matches=()
+    )
+    return played | {"lost": lost}
+
+
+def save(folder, trajectories, config, *, is_scored=True):
+    rows = [
+        StoredTrajectory(
+            trajectory=trajectory,
+            dialogue_id=SECOND.dialogue_id,
+            turn_index=1,
+            db_id="shops",
+            split="train",
+            hardness="easy",
+            question=SECOND.turn.question,
+            gold_sql=SECOND.turn.gold_sql,
+            history_mode="gold",
+            policy="warm_start" if name == "wrong" else "rl",
+            rl_step=0,
+            group="g",
+            reward=score(trajectory, config) if is_scored else None,
+        )
+        for name, trajectory in trajectories.items()
+    ]
+    write_trajectories(folder / "trajectories" / "rl-step-00001.parquet", rows)
+    recipe = {"recipe": {"name": "hand", "reward": config.model_dump(mode="json")}}
+    (folder / "run.json").write_text(json.dumps(recipe))
+    return folder
+
+
+RECIPES = (
+    RewardConfig(),
+    RewardConfig(preset="mtsql_r1"),
+    RewardConfig(verify=0.3, coherence=0.7, generation=0.1, attribution="last"),
+    RewardConfig(preset="mtsql_r1", verdict_table="reference"),
+)
+
+
+@pytest.mark.parametrize("config", RECIPES)
+def test_the_same_rewards_give_the_same_numbers(config, trajectories, tmp_path):
+    result = rescore(save(tmp_path, trajectories, config))
+    assert result.reward == config
+    assert (result.num_trajectories, result.num_saved, result.num_differing) == (3, 2, 0)
+    assert result.differing == ()
+    assert result.means["rl"].saved == result.means["rl"].total
+
+
+def test_other_rewards_give_their_own_means(trajectories, tmp_path):
+    folder = save(tmp_path, trajectories, RewardConfig())
+    result = rescore(folder, ["reward.preset=mtsql_r1"])
+    assert result.num_differing == 2
+    assert result.differing == ("rl-step-00001.parquet: hand-train-0/1",) * 2
+    mended, wrong = result.means["rl"], result.means["warm_start"]
+    # 1 + 1 + 0.1 + 0.1 + 0.8
+    assert (mended.saved, mended.total) == (pytest.approx(2.1), pytest.approx(3.0))
+    parts = (mended.ex, mended.em, mended.verify, mended.coherence, mended.generation)
+    assert parts == pytest.approx((1, 1, 0.1, 0.1, 0.8))
+    # -0.1 + 0.8 * 0.8
+    assert (wrong.saved, wrong.total) == (pytest.approx(-0.1), pytest.approx(0.54))
+    assert wrong.num_scored == 1
+
+
+def test_a_preset_replaces_and_a_key_changes_the_runs_rewards(trajectories, tmp_path):
+    folder = save(tmp_path, trajectories, RewardConfig(verify=0.4, em=0.5))
+    assert rescore(folder, ["reward.preset=mtsql_r1"]).reward == RewardConfig(preset="mtsql_r1")
+    changed = rescore(folder, ["reward.verify=0.2"]).reward
+    assert (changed.verify, changed.em) == (0.2, 0.5)
+    both = rescore(folder, ["reward.preset=mtsql_r1", "reward.verify=0.2"]).reward
+    assert (both.verify, both.generation) == (0.2, 0.8)
+
+
+def test_what_the_run_did_not_score_is_scored_and_differs_from_nothing(trajectories, tmp_path):
+    result = rescore(save(tmp_path, trajectories, RewardConfig(), is_scored=False))
+    assert (result.num_saved, result.num_differing) == (0, 0)
+    assert result.means["rl"].saved is None
+    assert result.means["rl"].total == pytest.approx(2.1)
+    assert "3 trajectories, 0 scored by the run" in headline(result)
+
+
+def test_records_older_than_clause_matches_are_scored_by_what_they_hold(trajectories, tmp_path):
+    old = {name: replace(one, matches=()) for name, one in trajectories.items()}
+    folder = save(tmp_path, old, RewardConfig())
+    assert rescore(folder).num_differing == 0
+    with pytest.raises(DataError, match=r"rl-step-00001\.parquet: older than clause matches"):
+        rescore(folder, ["reward.generation=0.1"])
+
+
+def test_the_command_prints_a_table_or_json(trajectories, tmp_path, capsys):
+    folder = str(save(tmp_path, trajectories, RewardConfig()))
+    assert main(["rescore", folder]) == 0
+    out = capsys.readouterr().out
+    assert "3 trajectories, 2 scored by the run; 0 rewards differ" in out
+    assert main(["rescore", folder, "reward.verify=0.2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["reward"]["verify"] == 0.2
+    assert (found["num_trajectories"], found["num_saved"], found["num_differing"]) == (3, 2, 2)
+    assert found["means"]["rl"]["verify"] == pytest.approx(0.2)
+    assert main(["rescore", folder, "reward.verify=0.2"]) == 0
+    assert "differs: rl-step-00001.parquet: hand-train-0/1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("reward.generate=1", "unknown key 'reward.generate'; did you mean 'generation'?"),
+        ("reward.verify=-1", "key 'reward.verify'"),
+        ("reward.preset=r1", "key 'reward.preset'"),
+        ("rl.num_steps=1", "write reward.KEY=VALUE"),
+        ("reward.verify", "write reward.KEY=VALUE"),
+        ("reward.verify=[", "overrides: "),
+    ],
+)
+def test_a_mistaken_override_is_one_line(override, message, trajectories, tmp_path):
+    folder = save(tmp_path, trajectories, RewardConfig())
+    with pytest.raises(ConfigError) as caught:
+        rescore(folder, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(DataError, match="holds no run"):
+        rescore(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(DataError, match=r"run\.json: not what a run writes"):
+        rescore(tmp_path)
+    (tmp_path / "run.json").write_text('{"recipe": {"reward": {"verify": 0.1}}}')
+    with pytest.raises(DataError, match=r"trajectories: no \*\.parquet there"):
+        rescore(tmp_path)

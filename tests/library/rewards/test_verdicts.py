@@ -1,0 +1,414 @@
+"""Every branch of the process rewards, with numbers that can be redone by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from helpers.hand_steps import (
+    LOOSE,
+    RIGHT,
+    WRONG,
+    answer,
+    correct,
+    execute,
+    look,
+    play,
+    propose,
+    scored,
+    verify,
+)
+from mtsql.config.reward import RewardConfig
+from mtsql.evaluation.records import Judgement
+from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
+from mtsql.query.same import first_uses
+from mtsql.rewards.abilities import ability_metrics
+from mtsql.rewards.generation import generation_rewards, generation_values
+from mtsql.rewards.verdicts import execution_values, memory_rewards, memory_values, verdict_rewards
+from mtsql.sql.records import ResultClass
+from mtsql.trajectory.records import Ending, Step, result_class
+
+GOLD = RewardConfig(verdicts="each")
+MEAN = RewardConfig(verify=0.1, coherence=0.1, verdicts="mean")
+REFERENCE = RewardConfig(verdict_table="reference")
+ALL = RewardConfig(verify=0.2, coherence=0.2, generation=0.5)
+UNKNOWN = Judgement(ex=None, em=None, status="gold_failed")
+
+
+def executed(shown):
+    """An execute step of each class, as the environment reports it."""
+    status = {"timeout": "interrupted"}.get(shown, shown)
+    is_suspicious = shown in ("empty", "all_null", "zero")
+    return execute(
+        status=status if status in ("error", "refused", "interrupted", "capped") else "ok",
+        is_suspicious=is_suspicious,
+        result_class=shown,
+        num_rows=0 if shown == "empty" else 1,
+    )
+
+
+RAN = ("ok", "cut", "empty", "all_null", "zero")
+FAILED = ("error", "refused", "timeout", "capped")
+
+
+@pytest.mark.parametrize(
+    ("shown", "judgement", "passed", "failed"),
+    [
+        *((shown, RIGHT, 1, -1) for shown in ("ok", "cut")),
+        *((shown, RIGHT, 1, None) for shown in ("empty", "all_null", "zero")),
+        *((shown, WRONG, -1, 1) for shown in RAN),  # "ok": wrong but runnable
+        # Judged by its first statement, say, a query may be right and yet not run.
+        *((shown, judgement, -1, 1) for shown in FAILED for judgement in (RIGHT, WRONG)),
+        *((shown, UNKNOWN, None, None) for shown in (*RAN, *FAILED)),
+        ("ok", LOOSE, 1, -1),
+    ],
+)
+def test_the_table_of_execution_verdicts(shown, judgement, passed, failed):
+    for verdict, value in (("pass", passed), ("fail", failed)):
+        steps = (propose(), executed(shown), verify(verdict), answer())
+        trajectory = play(*steps, judgements=(judgement,))
+        assert execution_values(trajectory, GOLD) == (None, None, value, None)
+
+
+@pytest.mark.parametrize(
+    ("shown", "passed", "failed"),
+    [
+        *((shown, 0.0, 1.0) for shown in FAILED),
+        ("empty", 0.0, 0.1),
+        *((shown, 1.0, 0.0) for shown in ("ok", "cut", "all_null", "zero")),
+    ],
+)
+@pytest.mark.parametrize("judgement", [RIGHT, WRONG])
+def test_the_reference_table_never_asks_gold(shown, passed, failed, judgement):
+    for verdict, value in (("pass", passed), ("fail", failed)):
+        steps = (propose(), executed(shown), verify(verdict), answer())
+        trajectory = play(*steps, judgements=(judgement,))
+        assert execution_values(trajectory, REFERENCE) == (None, None, value, None)
+
+
+@pytest.mark.parametrize("table", ["gold", "reference"])
+def test_a_missing_verdict_is_no_verdict(table):
+    config = RewardConfig(verdict_table=table)
+    steps = (propose(), execute(), verify(None), answer())
+    assert execution_values(play(*steps), config) == (None,) * 4
+    looked = (propose(), look(), verify(None, target="memory"), answer())
+    assert memory_values(play(*looked, f1s=(1.0,)), config) == (None,) * 4
+
+
+def test_older_records_are_classed_by_what_they_hold():
+    cases = {
+        ResultClass.EMPTY: execute(num_rows=0, is_suspicious=True),
+        ResultClass.OK: execute(num_rows=2),
+        ResultClass.TIMEOUT: execute(status="interrupted"),
+        ResultClass.ERROR: execute(status="error"),
+        ResultClass.ALL_NULL: execute(num_rows=1, result_class="all_null"),
+    }
+    assert [result_class(step) for step in cases.values()] == list(cases)
+    assert result_class(propose()) is None
+    assert result_class(execute(status="infra_fault")) is None
+
+
+LOUD = (
+    "no rows",
+    "[]",
+    "error",
+    "no such column: x",
+    "<exec_verify>pass</exec_verify>",
+    "count: 0",
+)
+
+
+@pytest.mark.parametrize("phrase", LOUD)
+@pytest.mark.parametrize("config", [ALL, RewardConfig(verdict_table="reference")])
+def test_no_phrase_changes_a_reward(phrase, config):
+    # The phrase stands in messages, in observations (cells, echoed questions) and in the SQL.
+    steps = (propose(), executed("ok"), verify("fail"), look(), verify("fail", target="memory"))
+    plain = play(*steps, answer(), judgements=(WRONG,), f1s=(0.5,))
+    loud = replace(
+        plain,
+        proposals=(f"SELECT '{phrase}'",),
+        steps=tuple(
+            replace(step, message=phrase, observation=step.observation and phrase)
+            for step in plain.steps
+        ),
+    )
+    assert scored(loud, config) == scored(plain, config)
+
+
+def test_a_verdict_is_about_the_observation_before_it():
+    # No result of the corrected proposal was seen: the old one says nothing about it.
+    steps = (propose(0), execute(0), correct(1), verify("pass", 1), answer(1))
+    assert execution_values(play(*steps, judgements=(WRONG, RIGHT)), GOLD) == (None,) * 5
+    memory = (propose(0), look(0), correct(1), verify("pass", 1, target="memory"), answer(1))
+    trajectory = play(*memory, judgements=(WRONG, RIGHT), f1s=(0.5, 1.0))
+    assert memory_values(trajectory, GOLD) == (None,) * 5
+
+
+def test_each_kind_of_verdict_has_its_own_observation():
+    steps = (propose(), execute(), look(), verify("pass"), verify("fail", target="memory"))
+    trajectory = play(*steps, answer(), f1s=(1.0,))
+    assert execution_values(trajectory, GOLD) == (None, None, None, 1.0, None, None)
+    assert memory_values(trajectory, GOLD) == (None, None, None, None, -1.0, None)
+    crossed = play(propose(), execute(), verify("pass", target="memory"), answer(), f1s=(1.0,))
+    assert memory_values(crossed, GOLD) == (None,) * 4
+
+
+def test_only_the_first_verdict_counts():
+    spam = (verify("fail"), verify("pass"), verify("pass"))
+    values = execution_values(play(propose(), execute(), *spam, answer()), GOLD)
+    assert values == (None, None, -1.0, None, None, None)
+    memory = [verify(word, target="memory") for word in ("pass", "fail", "pass")]
+    values = memory_values(play(propose(), look(), *memory, answer(), f1s=(1.0,)), GOLD)
+    assert values == (None, None, 1.0, None, None, None)
+
+
+def test_running_or_looking_again_gives_no_second_verdict():
+    again = (propose(), execute(), verify("pass"), execute(), verify("pass"), answer())
+    assert verdict_rewards(play(*again), GOLD) == (None, None, 0.1, None, None, None)
+    word = verify("pass", target="memory")
+    twice = play(propose(), look(), word, look(), word, answer(), f1s=(1.0,))
+    assert memory_rewards(twice, MEAN) == (None, None, 0.1, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "same", ["SELECT 0", "select 0;", "SELECT  0 -- no rows", "/* a */SELECT 0"]
+)
+def test_the_same_text_is_no_new_proposal(same):
+    steps = (propose(0), execute(0), verify("fail", 0), correct(1), execute(1), verify("fail", 1))
+    trajectory = play(
+        *steps,
+        answer(1),
+        judgements=(WRONG, WRONG),
+        proposals=("SELECT 0", same),
+        f1s=(0.5, 0.5),
+    )
+    assert verdict_rewards(trajectory, GOLD) == (None, None, 0.1, None, None, None, None)
+    assert generation_values(trajectory) == (0.5, None, None, None, None, None, None)
+
+
+def test_texts_are_the_same_up_to_comments_spaces_and_case_of_names():
+    sqls = ("SELECT a FROM t", "select A\nfrom T ;", "SELECT b FROM t", "SELECT a FROM t -- b")
+    assert first_uses(sqls) == (0, 0, 2, 0)
+    assert first_uses(("SELECT 'a'", "SELECT 'A'", 'SELECT "a"', "SELECT a")) == (0, 1, 2, 2)
+    quoted = [f'SELECT "Id" FROM "T" WHERE m = {value}' for value in ('"May"', '"MAY"', "'May'")]
+    assert first_uses((*quoted, 'select "ID" from "t" where M = "May"')) == (0, 1, 0, 0)
+    listed = [f'SELECT id FROM t WHERE m IN ("May", "{value}")' for value in ("June", "june")]
+    assert first_uses(listed) == (0, 1)
+    inner = [f'SELECT id FROM t WHERE m IN (SELECT "{name}" FROM u)' for name in ("m", "M")]
+    assert first_uses(inner) == (0, 0)
+    assert first_uses(("SELECT 'x", "SELECT  'x", "SELECT 'y")) == (0, 0, 2)  # cannot be read
+
+
+def test_after_a_right_result_was_passed_nothing_more_is_earned():
+    steps = (
+        propose(0),
+        execute(0),
+        verify("pass", 0),
+        correct(1),
+        execute(1),
+        verify("fail", 1),
+        correct(2),
+        execute(2),
+        verify("pass", 2),
+        answer(2),
+    )
+    trajectory = play(*steps, judgements=(RIGHT, WRONG, WRONG))
+    # The true verdict on a later mistake earns nothing; the false one still costs.
+    earned = [None, None, 0.1, None, None, None, None, None, -0.1, None]
+    assert list(verdict_rewards(trajectory, GOLD)) == earned
+
+
+def test_with_mean_all_verdicts_of_one_kind_share_the_weight():
+    steps = (propose(0), execute(0), verify("fail", 0), correct(1), execute(1), verify("pass", 1))
+    mended = play(*steps, answer(1), judgements=(WRONG, RIGHT), f1s=(0.5, 1.0))
+    assert verdict_rewards(mended, MEAN) == (None, None, 0.05, None, None, 0.05, None)
+    mixed = play(*steps, answer(1), judgements=(RIGHT, RIGHT), f1s=(1.0, 1.0))
+    assert verdict_rewards(mixed, MEAN) == (None, None, -0.05, None, None, 0.05, None)
+    unverified = play(*steps[:2], *steps[3:], answer(1), judgements=(WRONG, RIGHT))
+    # A result without a verdict is no verdict: looking around costs nothing.
+    assert verdict_rewards(unverified, MEAN) == (None, None, None, None, 0.1, None)
+
+
+def test_a_mistake_made_on_purpose_pays_no_more_than_a_right_proposal():
+    direct = play(propose(), execute(), verify("pass"), answer(), f1s=(1.0,))
+    steps = (propose(0), execute(0), verify("fail", 0), correct(1), execute(1), verify("pass", 1))
+    staged = play(*steps, answer(1), judgements=(WRONG, RIGHT), f1s=(0.2, 1.0))
+    config = RewardConfig(preset="mtsql_r1")
+    assert scored(staged, config).total == pytest.approx(scored(direct, config).total)
+
+
+@pytest.mark.parametrize(
+    ("coherence", "judgement", "passed", "failed"),
+    [
+        (1.0, RIGHT, 1, -1),
+        (1.0, WRONG, 1, -1),  # the dialogue is kept; what is wrong is not its clauses
+        (0.8, WRONG, -1, 1),
+        (0.8, RIGHT, None, None),  # right, but written differently from gold
+        (0.8, UNKNOWN, None, None),
+        (0.0, WRONG, -1, 1),  # cannot be read
+        (None, WRONG, None, None),  # gold cannot be read
+    ],
+)
+def test_the_table_of_memory_verdicts(coherence, judgement, passed, failed):
+    for verdict, value in (("pass", passed), ("fail", failed)):
+        steps = (propose(), look(), verify(verdict, target="memory"), answer())
+        trajectory = play(*steps, judgements=(judgement,), f1s=(coherence,))
+        assert memory_values(trajectory, GOLD) == (None, None, value, None)
+
+
+def test_the_threshold_of_coherence_is_a_key():
+    steps = (propose(), look(), verify("pass", target="memory"), answer())
+    trajectory = play(*steps, judgements=(WRONG,), f1s=(0.8,))
+    assert memory_values(trajectory, RewardConfig(coherent_from=0.8))[2] == 1.0
+    assert memory_values(trajectory, RewardConfig(coherent_from=0.81))[2] == -1.0
+
+
+def test_memory_that_shows_no_comparison_is_not_judged():
+    verdict = verify("pass", target="memory")
+    first_turn = play(propose(), look(num_kept=None), verdict, answer(), f1s=(1.0,))
+    assert memory_values(first_turn, GOLD) == (None,) * 4
+    unseen = play(propose(), look(verdict="pass"), answer(), f1s=(1.0,))
+    assert memory_values(unseen, GOLD) == (None,) * 3
+    old = play(propose(), look(), verdict, answer())
+    assert memory_values(old, GOLD) == (None,) * 4
+
+
+def test_generation_is_the_gain_in_clause_f1():
+    steps = (propose(0), execute(0), correct(1), execute(1), answer(1))
+    trajectory = play(*steps, judgements=(WRONG, RIGHT), f1s=(0.5, 0.75))
+    assert generation_values(trajectory) == (0.5, None, 0.25, None, None)
+    config = RewardConfig(generation=0.8)
+    assert generation_rewards(trajectory, config) == (0.4, None, 0.2, None, None)
+
+
+def total_gain(*f1s, proposals=None, observed=True):
+    moves = [propose(0), *(correct(number) for number in range(1, len(f1s)))]
+    if not observed:
+        moves[-1] = replace(moves[-1], observation=None)
+    judgements = [WRONG] * len(f1s)
+    trajectory = play(*moves, judgements=judgements, f1s=f1s, proposals=proposals)
+    return sum(value or 0.0 for value in generation_values(trajectory))
+
+
+def test_a_first_try_never_lowers_a_corrected_trajectory():
+    assert total_gain(1.0) == 1.0
+    for first in (0.0, 0.25, 1.0):
+        assert total_gain(first, 1.0) == 1.0
+
+
+def test_going_back_and_forth_or_exploring_pays_nothing():
+    back_and_forth = ("SELECT a", "SELECT b", "SELECT a", "SELECT b", "SELECT a")
+    assert total_gain(0.75, 0.25, 0.75, 0.25, 0.75, proposals=back_and_forth) == 0.75
+    assert total_gain(0.25, 0.5, 0.0, 1.0, 0.5) == 0.5
+
+
+def test_the_last_message_can_lose_but_not_gain():
+    # Nobody replied to it; EX and EM judge it all the same.
+    assert total_gain(0.5, 1.0, observed=False) == 0.5
+    assert total_gain(1.0, 0.25, observed=False) == 0.25
+    assert total_gain(1.0, observed=False) == 0.0
+
+
+def test_a_gold_that_cannot_be_read_gives_no_generation_reward():
+    trajectory = play(propose(0), correct(1), judgements=(WRONG, RIGHT), f1s=(None, None))
+    assert generation_values(trajectory) == (None, None)
+    assert generation_values(play(propose(), answer())) == (None, None)  # an older record
+
+
+def test_a_call_without_an_observation_scores_nothing():
+    # The last message asks to execute; nothing is run, and no verdict can follow.
+    lost = replace(execute(), status=None, observation=None)
+    steps = (propose(), lost)
+    trajectory = play(*steps, ending=Ending.MAX_STEPS, f1s=(1.0,))
+    assert scored(trajectory, ALL).step_rewards == (0.5, 2.0)
+    assert execution_values(play(propose(), lost, verify("pass"), answer()), GOLD) == (None,) * 4
+
+
+def test_a_proposal_nobody_judged_is_passed_over():
+    # The machinery may break between the step and its judgement.
+    trajectory = play(propose(), execute(), verify("pass"), judgements=(), proposals=("SELECT 0",))
+    assert execution_values(trajectory, GOLD) == (None, None, None)
+    memory = play(propose(), look(), verify("pass", target="memory"), judgements=())
+    assert memory_values(memory, GOLD) == (None, None, None)
+
+
+def test_a_verdict_before_a_proposal_in_one_message_is_about_the_one_before():
+    def says(*calls, **facts):
+        *earlier, action = calls
+        return Step(message="", action=action, observation="{}", earlier=tuple(earlier), **facts)
+
+    def sql(number):
+        return ToolCall(name=ActionName.PROPOSE, sql=f"SELECT {number}")
+
+    def word(target, verdict=None):
+        return ToolCall(name=ActionName.VERIFY, target=target, verdict=verdict)
+
+    run = ToolCall(name=ActionName.EXECUTE)
+    trajectory = play(
+        says(sql(0), run, proposal=0, status="ok"),
+        says(word("execution", "fail"), sql(1), run, proposal=1, status="ok"),
+        says(word("execution", "pass"), word("memory"), proposal=1, num_kept=2),
+        says(word("memory", "pass"), word("memory"), proposal=1, num_kept=2),
+        answer(1),
+        judgements=(WRONG, RIGHT),
+        f1s=(0.5, 1.0),
+    )
+    assert execution_values(trajectory, GOLD) == (None, 1.0, 1.0, None, None)
+    assert memory_values(trajectory, GOLD) == (None, None, None, 1.0, None)
+    assert generation_values(trajectory) == (0.5, 0.5, None, None, None)
+    assert verdict_rewards(trajectory, GOLD) == (None, 0.1, 0.1, None, None)
+
+
+def test_the_same_play_in_mtsql_r1_and_in_actions_earns_the_same():
+    first, second, look_up = propose(0).action, correct(1).action, look().action
+    fail, passed = verify("fail").action, verify("pass").action
+    coherent = verify("pass", target="memory").action
+    run = execute().action
+
+    def says(*acts, number, **facts):
+        *earlier, action = acts
+        return replace(answer(number), action=action, earlier=tuple(earlier), **facts)
+
+    r1 = play(
+        says(first, run, number=0, status="ok", observation="{}"),
+        says(fail, second, run, number=1, status="ok", observation="{}"),
+        says(passed, look_up, number=1, num_kept=2, observation="{}"),
+        says(coherent, Answer(), number=1),
+        judgements=(WRONG, RIGHT),
+        f1s=(0.8, 1.0),
+    )
+    actions = play(
+        propose(),
+        execute(),
+        verify("fail"),
+        correct(1),
+        execute(1),
+        verify("pass", 1),
+        look(1),
+        verify("pass", 1, "memory"),
+        answer(1),
+        judgements=(WRONG, RIGHT),
+        f1s=(0.8, 1.0),
+    )
+    for config in (GOLD, MEAN, ALL):
+        assert scored(r1, config).total == pytest.approx(scored(actions, config).total)
+    for name in ("verified", "executed", "corrected", "memory_verified", "verdict_right"):
+        assert ability_metrics([r1])[name] == ability_metrics([actions])[name] == 1.0
+    assert ability_metrics([r1])["blind_answer"] == ability_metrics([r1])["verdict_missing"] == 0
+
+
+def test_a_verdict_that_was_asked_for_and_not_given_is_counted():
+    ran = replace(execute(), earlier=(propose().action,))
+    silent = play(ran, replace(answer(), lacks_verdict=True))
+    assert execution_values(silent, GOLD) == (None, None)
+    assert ability_metrics([silent])["verdict_missing"] == 1
+
+
+def test_padding_neither_pays_nor_costs():
+    noise = Step(message="?", action=ParseFailure(reason="?"), observation="{}", proposal=0)
+    steps = (propose(), execute(), verify("pass"), answer())
+    plain = play(*steps, f1s=(1.0,))
+    padded = play(
+        steps[0], noise, execute(), look(), execute(), noise, steps[2], execute(), answer(),
+        f1s=(1.0,),
+    )  # fmt: skip
+    assert scored(padded, ALL).total == scored(plain, ALL).total

@@ -1,0 +1,244 @@
+"""Trajectories as Parquet files."""
+
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers.places import ROOT
+from mtsql.errors import DataError
+from mtsql.evaluation.records import Judgement
+from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
+from mtsql.query.match import ClauseMatch
+from mtsql.rewards.score import Reward
+from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.store import (
+    SCHEMA,
+    VERSION,
+    StoredTrajectory,
+    read_trajectories,
+    write_trajectories,
+)
+
+SQL = "SELECT name FROM shop WHERE city = 'Ω “quoted”\n<tool_call>'"
+STEPS = (
+    Step(
+        message="?",
+        action=ParseFailure(reason="no tool call"),
+        observation='{"error": "malformed"}',
+        proposal=None,
+        is_accepted=False,
+    ),
+    Step(
+        message="<tool_call>",
+        action=ToolCall(name=ActionName.PROPOSE, sql=SQL),
+        observation='{"ok": true}',
+        proposal=0,
+    ),
+    Step(
+        message="",
+        action=ToolCall(name=ActionName.EXECUTE),
+        observation='{"rows": []}',
+        proposal=0,
+        status="ok",
+        num_rows=0,
+        is_suspicious=True,
+        result_class="empty",
+    ),
+    Step(
+        message="",
+        action=ToolCall(name=ActionName.VERIFY, target="execution", verdict="fail"),
+        observation="{}",
+        proposal=0,
+    ),
+    Step(
+        message="",
+        action=ToolCall(name=ActionName.VERIFY, target="memory"),
+        observation="{}",
+        proposal=0,
+        num_kept=1,
+        num_added=0,
+        num_dropped=2,
+        num_changed=3,
+    ),
+    Step(
+        message="",
+        action=Answer(),
+        observation=None,
+        proposal=0,
+        earlier=(
+            ToolCall(name=ActionName.VERIFY, target="memory", verdict="pass"),
+            ToolCall(name=ActionName.CORRECT, sql=SQL, view="result"),
+        ),
+        num_ignored=2,
+        lacks_verdict=True,
+    ),
+)
+FULL = StoredTrajectory(
+    trajectory=Trajectory(
+        turn_id="d/1",
+        steps=STEPS,
+        ending=Ending.ANSWERED,
+        proposals=(SQL,),
+        judgements=(Judgement(ex=False, em=None, status="ok", message="m"),),
+        matches=(ClauseMatch(f1=0.8, coherence=None, is_parsed=True),),
+    ),
+    dialogue_id="d",
+    turn_index=1,
+    db_id="shops",
+    split="train",
+    hardness="easy",
+    question="Which shops?",
+    gold_sql="SELECT 1",
+    history_mode="gold",
+    policy="rl",
+    rl_step=3,
+    group="d/1#3",
+    reward=Reward(total=0.1, outcome=0.0, step_rewards=(0.0, 0.0, 0.0, 0.1, 0.0, 0.0)),
+    prompt_ids=(1, 2),
+    response_ids=(7, 8, 4, 151_643),
+    response_mask=(1, 1, 0, 1),
+    step_ends=(1, 3),
+    logprobs=(-0.1, -1e-9, 0.0, -12.345678901234567),
+)
+FAULT = replace(
+    FULL,
+    trajectory=Trajectory(
+        turn_id="d/1",
+        steps=(),
+        ending=Ending.INFRA_FAULT,
+        proposals=(),
+        judgements=(),
+        fault="worker lost",
+    ),
+    reward=None,
+    prompt_ids=(),
+    response_ids=(),
+    response_mask=(),
+    step_ends=(),
+    logprobs=(),
+)
+
+
+def test_what_is_written_is_read_back_equal(tmp_path):
+    path = tmp_path / "trajectories" / "rl-step-00003.parquet"
+    write_trajectories(path, [FULL, FAULT])
+    assert read_trajectories(path) == [FULL, FAULT]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_every_field_of_the_records_has_a_place():
+    names = {field.name for field in fields(StoredTrajectory)} - {"trajectory"}
+    names |= {field.name for field in fields(Trajectory)}
+    assert names == set(SCHEMA.names)
+    steps = SCHEMA.field("steps").type.value_type
+    assert {field.name for field in fields(Step)} == {field.name for field in steps}
+    matches = SCHEMA.field("matches").type.value_type
+    assert {field.name for field in fields(ClauseMatch)} == {field.name for field in matches}
+    judgements = SCHEMA.field("judgements").type.value_type
+    assert {field.name for field in fields(Judgement)} == {field.name for field in judgements}
+    reward = SCHEMA.field("reward").type
+    assert {field.name for field in fields(Reward)} == {field.name for field in reward}
+
+
+def test_an_empty_file_has_the_columns(tmp_path):
+    write_trajectories(tmp_path / "none.parquet", [])
+    assert read_trajectories(tmp_path / "none.parquet") == []
+    assert pq.read_schema(tmp_path / "none.parquet").names == SCHEMA.names
+
+
+def test_a_pattern_reads_many_files_in_the_order_of_their_names(tmp_path):
+    for step in (10, 2, 1):
+        row = replace(FULL, rl_step=step)
+        write_trajectories(tmp_path / f"rl-step-{step:05d}.parquet", [row])
+    assert [row.rl_step for row in read_trajectories(tmp_path / "*.parquet")] == [1, 2, 10]
+
+
+def test_duckdb_reads_the_same_files(tmp_path):
+    write_trajectories(tmp_path / "a.parquet", [FULL, FAULT])
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            "SELECT ending, len(steps), reward.total, judgements[1].ex, steps[3].is_suspicious "
+            f"FROM '{tmp_path}/*.parquet' ORDER BY ending"
+        ).fetchall()
+    assert rows == [("answered", 6, 0.1, False, True), ("infra_fault", 0, None, None, None)]
+
+
+def test_an_older_file_is_replaced_and_a_failed_write_leaves_it(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_trajectories(path, [FULL, FULL])
+    write_trajectories(path, [FULL])
+    with pytest.raises(pa.ArrowInvalid):
+        write_trajectories(path, [replace(FULL, rl_step=1 << 40)])
+    assert read_trajectories(path) == [FULL]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_not_there_or_not_ours_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such file; trajectories lie in"):
+        read_trajectories(tmp_path / "*.parquet")
+    (tmp_path / "text.parquet").write_text("hello")
+    with pytest.raises(DataError, match=r"text\.parquet: not a Parquet file"):
+        read_trajectories(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"turn_id": ["d/1"]}), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match=r"other\.parquet: no column 'db_id'"):
+        read_trajectories(tmp_path / "other.parquet")
+
+
+def test_a_file_without_version_is_the_first_and_read_as_far_as_it_goes(tmp_path):
+    path = tmp_path / "old.parquet"
+    write_trajectories(path, [FULL, FAULT])
+    rows = pq.read_table(path).drop_columns(["matches"]).to_pylist()
+    for row in rows:
+        for step in row["steps"]:
+            del step["action"]["view"]
+            for name in ("result_class", "earlier", "num_ignored", "lacks_verdict"):
+                del step[name]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    older = {"result_class": None, "earlier": (), "num_ignored": 0, "lacks_verdict": False}
+    without = tuple(replace(step, **older) for step in STEPS)
+    old = replace(FULL, trajectory=replace(FULL.trajectory, steps=without, matches=()))
+    assert read_trajectories(path) == [old, FAULT]
+
+
+def test_a_file_of_this_version_lacks_no_column(tmp_path):
+    path = tmp_path / "cut.parquet"
+    write_trajectories(path, [FULL])
+    pq.write_table(pq.read_table(path).drop_columns(["matches"]), path)
+    with pytest.raises(DataError, match="no column 'matches'"):
+        read_trajectories(path)
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path):
+    path = tmp_path / "new.parquet"
+    write_trajectories(path, [FULL])
+    later = pq.read_table(path).replace_schema_metadata({"mtsql_version": str(VERSION + 1)})
+    pq.write_table(later, path)
+    with pytest.raises(DataError, match=rf"version {VERSION + 1}; this mtsql reads up to"):
+        read_trajectories(path)
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="d/1: response arrays differ in length"):
+        replace(FULL, response_mask=(1,))
+    with pytest.raises(ValueError, match="d/1: response arrays differ in length"):
+        replace(FULL, logprobs=(0.0,))
+    with pytest.raises(ValueError, match="a step ends on a token that was not sampled"):
+        replace(FULL, step_ends=(2,))
+    assert FULL.num_tokens == 6
+
+
+def test_the_readme_counts_endings_with_duckdb(tmp_path, monkeypatch, capfd):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [line] = [line for line in text.splitlines() if "import duckdb" in line]
+    monkeypatch.chdir(tmp_path)
+    write_trajectories(Path("runs/demo/trajectories/rl-step-1.parquet"), [FULL, FULL])
+    subprocess.run([sys.executable, *shlex.split(line)[1:]], check=True)
+    assert re.search(r"answered\W+2\b", capfd.readouterr().out)

@@ -1,0 +1,156 @@
+"""What a step's trajectories add up to, with numbers to redo by hand."""
+
+import pytest
+
+pytest.importorskip("ray", reason="the core install holds no Ray")
+
+from actors.learner.recorder import SPEC, Played, step_facts, stored_row
+from envs.turn import TurnSpec
+from helpers.hand_made import ALL, ANSWER, EXECUTE, FIRST, IN_PARIS, SECOND, propose
+from mtsql.config.reward import RewardConfig
+from mtsql.evaluation.records import Judgement
+from mtsql.protocol import parse_action
+from mtsql.rewards.score import score
+from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.tokens import TokenSequence
+
+
+def step(message: str, *, proposal: int | None, status: str | None = None) -> Step:
+    return Step(
+        message=message,
+        action=parse_action(message),
+        observation=None,
+        proposal=proposal,
+        status=status,
+    )
+
+
+def played(
+    spec: TurnSpec,
+    *steps: Step,
+    ending: Ending = Ending.ANSWERED,
+    proposals: tuple[str, ...] = (),
+    verdicts: tuple[tuple[bool, bool], ...] = (),
+    mask: tuple[int, ...],
+) -> Played:
+    trajectory = Trajectory(
+        turn_id=spec.turn.turn_id,
+        steps=steps,
+        ending=ending,
+        proposals=proposals,
+        judgements=tuple(Judgement(ex=ex, em=em, status="ok", message="") for ex, em in verdicts),
+    )
+    sequence = TokenSequence(
+        prompt_ids=(1, 2),
+        response_ids=tuple(range(len(mask))),
+        response_mask=mask,
+        logprobs=tuple(-0.5 * one for one in mask),
+        step_ends=(len(mask) - 1,) if mask else (),
+    )
+    return Played(
+        spec=spec,
+        trajectory=trajectory,
+        sequence=sequence,
+        reward=score(trajectory, RewardConfig()),
+        group="g",
+        rl_step=4,
+    )
+
+
+RIGHT = played(
+    FIRST,
+    step(propose(IN_PARIS), proposal=0),
+    step(EXECUTE, proposal=0, status="ok"),
+    step(ANSWER, proposal=0),
+    proposals=(IN_PARIS,),
+    verdicts=((True, True),),
+    mask=(1, 1, 0, 1, 0, 1),
+)
+WRONG = played(
+    FIRST,
+    step(propose(ALL), proposal=0),
+    step(ANSWER, proposal=0),
+    proposals=(ALL,),
+    verdicts=((False, False),),
+    mask=(1, 0, 1, 1),
+)
+SAME_ROWS = played(
+    SECOND,
+    step(propose("SELECT 2"), proposal=0),
+    step(ANSWER, proposal=0),
+    proposals=("SELECT 2",),
+    verdicts=((True, False),),
+    mask=(1, 1),
+)
+SILENT = played(
+    SECOND,
+    step("hm", proposal=None),
+    step("hm", proposal=None),
+    ending=Ending.MALFORMED,
+    mask=(1, 0, 0, 1),
+)
+FAULT = played(SECOND, ending=Ending.INFRA_FAULT, mask=())
+
+
+def test_the_facts_of_five_trajectories() -> None:
+    facts = step_facts([RIGHT, WRONG, SAME_ROWS, SILENT, FAULT])
+    metrics = facts.metrics
+    assert metrics["num_trajectories"] == 5
+    assert metrics["num_dropped"] == 1
+    # The other four: EX holds in two, EM in one; rewards 2, 0, 1, 0.
+    assert metrics["ex"] == 2 / 4
+    assert metrics["em"] == 1 / 4
+    assert metrics["reward"] == (2 + 0 + 1 + 0) / 4
+    assert metrics["response_tokens"] == (6 + 4 + 2 + 4) / 4
+    assert metrics["sampled_tokens"] == (4 + 3 + 2 + 2) / 4
+    assert metrics["ability/executed"] == 1 / 4
+    assert metrics["ability/blind_answer"] == 2 / 4
+    assert metrics["ability/corrected"] == 0
+    assert not any("ending" in name for name in metrics)
+    assert facts.endings == {
+        "answered": 3,
+        "max_steps": 0,
+        "max_tokens": 0,
+        "malformed": 1,
+        "infra_fault": 1,
+    }
+    assert facts.successes == (
+        ("hand-0/0", 1.0),
+        ("hand-0/0", 0.0),
+        ("hand-0/1", 1.0),
+        ("hand-0/1", 0.0),
+    )
+
+
+@pytest.mark.parametrize("rows", [[], [FAULT]], ids=["none", "a fault"])
+def test_a_step_without_a_verdict_has_facts_too(rows: list[Played]) -> None:
+    facts = step_facts(rows)
+    assert facts.successes == ()
+    assert facts.metrics["num_dropped"] == len(rows)
+    assert (facts.metrics["reward"], facts.metrics["ex"]) == (0.0, 0.0)
+
+
+def test_a_stored_row_holds_everything() -> None:
+    row = stored_row(RIGHT, policy="rl", split="train", history_mode="gold", rl_step=4)
+    assert row.trajectory is RIGHT.trajectory
+    assert (row.dialogue_id, row.turn_index, row.db_id) == ("hand-0", 0, "shops")
+    assert (row.hardness, row.gold_sql) == ("easy", IN_PARIS)
+    assert row.question == "show the names of all shops in Paris"
+    assert (row.policy, row.split, row.history_mode, row.rl_step) == ("rl", "train", "gold", 4)
+    assert row.group == "g"
+    assert row.reward is not None
+    assert row.reward.step_rewards == (0.0, 0.0, 2.0)
+    assert (row.prompt_ids, row.response_ids) == ((1, 2), (0, 1, 2, 3, 4, 5))
+    assert row.response_mask == (1, 1, 0, 1, 0, 1)
+    assert row.step_ends == (5,)
+    assert row.logprobs == (-0.5, -0.5, 0.0, -0.5, 0.0, -0.5)
+
+
+def test_a_fault_is_stored_without_a_reward() -> None:
+    row = stored_row(FAULT, policy="rl", split="train", history_mode="gold", rl_step=4)
+    assert row.reward is None
+    assert row.response_ids == ()
+
+
+def test_a_turn_survives_its_way_through_a_column() -> None:
+    assert SPEC.validate_json(SPEC.dump_json(SECOND)) == SECOND

@@ -1,0 +1,382 @@
+"""What the project takes from verl is there, and what it hands over lands where verl reads it."""
+
+import inspect
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.places import ROOT
+from mtsql.config.load import load_config
+from mtsql.config.run import RunConfig
+from mtsql.rewards.advantages import token_advantages
+
+# verl is imported late: it takes many seconds, and it and what it imports warn about themselves.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("verl") is None, reason="the core install holds no verl"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+OVERRIDES = ["rl.group_size=5", "rl.kl_coef=0.01", "machine.agent_workers=3", "seed=11"]
+
+
+def parameters(function: Any) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def recipe() -> RunConfig:
+    return load_config(ROOT / "recipes" / "demo_cpu.yaml", OVERRIDES)
+
+
+def sft(device: str, validation: Path | None = None, **changes: Any) -> Any:
+    from actors.learner.config import sft_config
+    from actors.learner.sft import settle
+
+    config = recipe()
+    assert config.warm_start is not None
+    settled = settle(
+        config.warm_start.model_copy(update=changes),
+        num_rows=1000,
+        longest_tokens=100,
+        num_ranks=2,
+    )
+    return sft_config(
+        config,
+        settled,
+        device=device,
+        base=Path("base"),
+        rows=Path("rows.parquet"),
+        validation=validation,
+        out=Path("out"),
+    )
+
+
+def rl(device: str) -> Any:
+    from actors.learner.config import rl_config
+
+    config = recipe()
+    assert config.rl is not None
+    return rl_config(
+        config,
+        config.rl,
+        device=device,
+        base=Path("base"),
+        rows=Path("rows.parquet"),
+        out=Path("out"),
+        agent_loops=Path("loops.json"),
+    )
+
+
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every dotted key of a plain configuration; lists and empty sections are values."""
+    if not isinstance(tree, dict) or not tree:
+        return {path: tree}
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= leaves(value, f"{path}.{name}" if path else str(name))
+    return found
+
+
+def forced(name: str, composed: Any) -> set[str]:
+    """The keys that verl's own YAML does not have."""
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    with initialize_config_module(version_base=None, config_module="verl.trainer.config"):
+        stock = OmegaConf.to_container(compose(config_name=name))
+    return set(leaves(OmegaConf.to_container(composed))) - set(leaves(stock))
+
+
+MIXED = ("param_dtype", "reduce_dtype", "buffer_dtype")
+
+
+def test_no_key_is_made_up() -> None:
+    # A misspelt key would be added without a word, so the added ones are all named here.
+    assert forced("sft_trainer_engine", sft("gpu")) == set()
+    assert forced("ppo_trainer", rl("gpu")) == set()
+    assert forced("sft_trainer_engine", sft("cpu")) == {
+        "model.override_config.attn_implementation",
+        *(f"engine.mixed_precision.{name}" for name in MIXED),
+    }
+    part = "actor_rollout_ref"
+    assert forced("ppo_trainer", rl("cpu")) == {
+        f"{part}.model.override_config.attn_implementation",
+        *(f"{part}.actor.fsdp_config.mixed_precision.{name}" for name in MIXED),
+        *(f"{part}.ref.fsdp_config.mixed_precision.{name}" for name in MIXED),
+        f"{part}.rollout.enable_sleep_mode",
+        f"{part}.rollout.engine_kwargs.vllm.distributed_executor_backend",
+    }
+
+
+def test_the_warm_start_lands_where_verl_reads_it() -> None:
+    from verl.utils.config import omega_conf_to_dataclass
+
+    config, recipe_ = sft("cpu"), recipe().warm_start
+    assert recipe_ is not None
+    # verl's records refuse fields that they do not have.
+    engine, optimizer, checkpoint = (
+        omega_conf_to_dataclass(config[name]) for name in ("engine", "optim", "checkpoint")
+    )
+    assert (engine.strategy, engine.model_dtype, engine.use_torch_compile) == (
+        "fsdp2",
+        "fp32",
+        False,
+    )
+    assert dict(engine.mixed_precision) == dict.fromkeys(MIXED, "fp32")
+    assert (optimizer.lr, optimizer.lr_warmup_steps, optimizer.clip_grad) == (
+        recipe_.learning_rate,
+        recipe_.warmup_steps,
+        1.0,
+    )
+    assert list(checkpoint.save_contents) == ["model", "optimizer", "extra"]
+    assert (optimizer.lr_scheduler_type, optimizer.min_lr_ratio) == ("cosine", 0.1)
+    assert config.data.train_batch_size == recipe_.batch_size
+    assert config.data.max_token_len_per_gpu == recipe_.micro_batch_tokens
+    assert config.trainer.total_training_steps == recipe_.num_steps
+    assert config.trainer.total_epochs == 1
+    assert (config.trainer.save_freq, config.trainer.n_gpus_per_node) == (recipe_.save_every, 2)
+    assert config.trainer.seed == 11
+    assert config.trainer.device == "cpu"
+    assert sft("gpu").trainer.device == "cuda"
+
+
+def test_the_validation_loss_is_measured_at_each_checkpoint_if_there_are_rows() -> None:
+    config = sft("cpu", Path("validation.parquet"), save_every=50)
+    assert config.data.val_files == "validation.parquet"
+    assert (config.trainer.save_freq, config.trainer.test_freq) == (50, 50)
+    # verl would iterate over nothing.
+    without = sft("cpu")
+    assert (without.data.val_files, without.trainer.test_freq) == (None, -1)
+
+
+def test_on_a_gpu_the_engine_computes_in_16_bits_and_keeps_weights_in_32() -> None:
+    from verl.utils.config import omega_conf_to_dataclass
+
+    config = sft("gpu", micro_batch_tokens=24_000)
+    engine = omega_conf_to_dataclass(config.engine)
+    # Without `mixed_precision` verl's engine takes bf16 for arithmetic and fp32 for reduction.
+    assert (engine.strategy, engine.model_dtype, engine.mixed_precision) == ("fsdp2", "fp32", None)
+    assert engine.reshard_after_forward is True
+    model = config.model
+    assert (model.enable_gradient_checkpointing, model.use_remove_padding) == (True, True)
+    assert (config.data.use_dynamic_bsz, config.data.max_token_len_per_gpu) == (True, 24_000)
+
+
+def test_adapters_are_on_every_linear_layer() -> None:
+    config = sft("gpu", lora_rank=16, lora_alpha=64).model
+    assert (config.lora_rank, config.lora_alpha, config.target_modules) == (16, 64, "all-linear")
+    assert sft("gpu").model.lora_rank == 0
+
+
+def test_our_rows_are_the_dataset_that_verl_makes(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from verl.trainer.sft_trainer import create_sft_dataset
+
+    rows = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"input_ids": [[5, 6, 7]], "loss_mask": [[0, 1, 1]]}), rows)
+    dataset: Any = create_sft_dataset(str(rows), sft("cpu").data, None, None)
+    assert type(dataset).__name__ == "TokenDataset"
+    assert dataset[0]["loss_mask"].tolist() == [0, 1, 1]
+
+
+def test_rl_lands_where_verl_reads_it() -> None:
+    from verl.utils.config import omega_conf_to_dataclass
+
+    config = rl("cpu")
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    # 448 prompt tokens and 448 of response are the recipe's, 16 turns a step too.
+    assert (actor.ppo_mini_batch_size, actor.rollout_n) == (16, 5)
+    assert (actor.use_kl_loss, actor.kl_loss_coef, actor.loss_agg_mode) == (
+        True,
+        0.01,
+        "token-mean",
+    )
+    assert (actor.clip_ratio_low, actor.clip_ratio_high, actor.grad_clip) == (0.2, 0.2, 1.0)
+    assert (actor.optim.lr, actor.data_loader_seed) == (5e-4, 11)
+    assert (actor.engine.strategy, actor.engine.model_dtype) == ("fsdp2", "fp32")
+    assert (rollout.name, rollout.dtype, rollout.n, rollout.seed) == ("vllm_cpu", "float32", 5, 11)
+    assert (rollout.prompt_length, rollout.response_length, rollout.max_model_len) == (
+        448,
+        448,
+        896,
+    )
+    assert (rollout.enable_sleep_mode, rollout.free_cache_engine) == (False, False)
+    assert rollout.calculate_log_probs is True
+    assert (rollout.agent.num_workers, rollout.agent.default_agent_loop) == (3, "mtsql")
+    assert rollout.agent.agent_loop_config_path == "loops.json"
+    assert config.algorithm.adv_estimator == "mtsql_grpo_steps"
+    assert config.trainer.v1.trainer_mode == "sync"
+    assert rl("gpu").actor_rollout_ref.rollout.name == "vllm"
+
+
+def test_advantages_pass_through_verl_unchanged() -> None:
+    import numpy as np
+    import torch
+    from verl import DataProto
+    from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+    from actors.learner import advantage
+
+    assert advantage
+    # Two attempts at one turn: outcomes 2 and 0; verdicts 0.1 and -0.1.
+    masks = [[1, 1, 0, 1, 0, 1], [1, 0, 1, 1, 0, 0]]
+    rewards = [[0, 0, 0, 0.1, 0, 2], [-0.1, 0, 0, 0, 0, 0]]
+    by_hand = {
+        "mtsql_grpo_steps": [[1, 1, 0, 1.1, 0, 1], [-1.1, 0, -1, -1, 0, 0]],
+        # To the end 0.1 0.1 0 and -0.1 0: minus the means 0 0.05 0.
+        "mtsql_grpo_togo": [[1.1, 1.1, 0, 1.05, 0, 1], [-1.1, 0, -1.05, -1.05, 0, 0]],
+        "mtsql_grpo": [[1, 1, 0, 1, 0, 1], [-1, 0, -1, -1, 0, 0]],
+    }
+    for name, expected in by_hand.items():
+        batch = DataProto.from_dict(
+            {
+                "token_level_rewards": torch.tensor(rewards),
+                "response_mask": torch.tensor(masks),
+            },
+            non_tensors={"uid": np.array(["u", "u"], dtype=object)},
+        )
+        done = compute_advantage_for_multi_trajectories(
+            batch, ["u_0_0", "u_1_0"], adv_estimator=name, config=rl("cpu").algorithm
+        )
+        ours = token_advantages(rewards, masks, ["u", "u"], name.removeprefix("mtsql_"))
+        found = done.batch["advantages"].tolist()
+        for row, ours_row, hand_row in zip(found, ours, expected, strict=True):
+            assert row == pytest.approx(ours_row)
+            assert row == pytest.approx(hand_row, abs=1e-5)
+        assert done.batch["returns"].tolist() == found
+
+
+def test_rewards_of_single_tokens_reach_verl() -> None:
+    from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
+
+    from actors.learner.agent_loop import DenseOutput
+
+    output = DenseOutput(
+        prompt_ids=[1, 2],
+        response_ids=[7, 8, 4, 9],
+        response_mask=[1, 1, 0, 1],
+        response_logprobs=[-0.5, -0.5, 0.0, -1.0],
+        token_rewards=[0.0, 0.1, 0.0, 2.0],
+        reward_score=2.1,
+        num_turns=2,
+        metrics=AgentLoopMetrics(),
+        extra_fields={"min_global_steps": 3},
+    ).as_dict()
+    assert output["rm_scores"].tolist() == pytest.approx([0.0, 0.1, 0.0, 2.0])
+    assert output["rollout_log_probs"].tolist() == [-0.5, -0.5, 0.0, -1.0]
+    assert output["response_mask"].tolist() == [1, 1, 0, 1]
+    assert output["extra_fields"]["min_global_steps"] == 3
+    assert "token_rewards" not in output
+
+
+def test_what_we_override_and_call_has_these_names() -> None:
+    from verl.experimental.agent_loop.agent_loop import AgentLoopBase
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+    from verl.trainer.ppo.v1 import PPOTrainerSync
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+    from verl.trainer.sft_trainer import SFTTrainer
+    from verl.utils.checkpoint import CheckpointHandler
+    from verl.utils.dataset.rl_dataset import collate_fn
+    from verl.utils.distributed import (
+        initialize_global_process_group,
+        initialize_global_process_group_ray,
+    )
+    from verl.utils.fsdp_utils import get_fsdp_full_state_dict
+    from verl.workers.rollout.replica import RolloutReplicaRegistry
+
+    assert parameters(PPOTrainerSync._init_dataloader) == {"self"}
+    assert parameters(PPOTrainerSync._compute_old_log_prob) == {"self", "batch", "metrics"}
+    assert parameters(PPOTrainerSync.step) == {"self", "metrics", "timing_raw"}
+    assert parameters(PPOTrainerSync.on_step_end) == {"self"}
+    assert "poll_interval" in parameters(ReplayBuffer.__init__)
+    runner: Any = TaskRunnerV1
+    # Ray adds a parameter for tracing.
+    assert parameters(runner.__ray_metadata__.modified_class.run) >= {"self", "config"}
+    assert parameters(run_ppo) == {"config", "task_runner_class"}
+    assert parameters(SFTTrainer.__init__) == {"self", "config"}
+    for method in ("_build_dataset", "_build_dataloader", "_build_ckpt_handler", "fit"):
+        assert parameters(getattr(SFTTrainer, method)) == {"self"}
+    assert parameters(CheckpointHandler.save_checkpoint) == {"self", "step"}
+    assert parameters(get_fsdp_full_state_dict) == {"model", "offload_to_cpu", "rank0_only"}
+    assert len(parameters(collate_fn)) == 1
+    assert parameters(AgentLoopBase.run) == {"self", "sampling_params", "kwargs"}
+    assert parameters(RolloutReplicaRegistry.register) == {"name", "loader"}
+    assert parameters(initialize_global_process_group) == {"timeout_second"}
+    assert parameters(initialize_global_process_group_ray) == {"timeout_second", "backend"}
+    source = inspect.getsource(PPOTrainerSync.__mro__[1])
+    # Names of timings that a step's metrics are read from.
+    for name in ("gen", "old_log_prob", "update_actor"):
+        assert f'marked_timer("{name}", timing_raw' in source
+    assert 'marked_timer("update_weights", self.timing_raw' in inspect.getsource(PPOTrainerSync)
+
+
+ON_CPU = """
+import verl
+from actors import plugin
+from actors.cpu import platform as platform_cpu
+assert plugin.LOADED
+plugin.require()
+from verl.plugin.platform import get_platform
+platform = get_platform()
+assert type(platform) is platform_cpu.PlatformCPU, platform
+assert platform.device_name == "cpu", platform.device_name
+from verl.utils.device import get_device_name, get_nccl_backend
+assert (get_device_name(), get_nccl_backend()) == ("cpu", "gloo")
+from verl.workers.rollout.base import get_rollout_class, _ROLLOUT_REGISTRY
+from verl.workers.rollout.replica import RolloutReplicaRegistry
+assert ("vllm_cpu", "async") in _ROLLOUT_REGISTRY
+assert "vllm_cpu" in RolloutReplicaRegistry._registry
+# What verl's modules bound by name is ours: the plugin came before them.
+import verl.workers.engine_workers as workers
+assert workers.initialize_global_process_group_ray is platform_cpu._start_group
+import verl.workers.engine.fsdp.transformer_impl as engine
+assert engine.CPUOffloadPolicy(pin_memory=True) is None
+# verl finds a distribution called vllm, and the methods that our subclasses replace are there.
+import inspect
+from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
+from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
+for function, names in (
+    (vLLMHttpServer._get_worker_extension_cls, ["self"]),
+    (vLLMReplica._get_server_name_prefix, ["self"]),
+    (BucketedWeightReceiver.receive_weights, ["self", "on_bucket_received"]),
+):
+    assert list(inspect.signature(function).parameters) == names, function
+"""
+ELSEWHERE = """
+import verl
+from verl.plugin.platform import PlatformRegistry
+from verl.workers.rollout.base import _ROLLOUT_REGISTRY
+import sys
+assert PlatformRegistry.get("cpu") is None
+assert ("vllm_cpu", "async") not in _ROLLOUT_REGISTRY
+assert "actors.cpu.platform" not in sys.modules
+from actors import plugin
+assert plugin.LOADED
+plugin.require()
+"""
+
+
+@pytest.mark.parametrize(("platform", "program"), [("cpu", ON_CPU), (None, ELSEWHERE)])
+def test_the_plugin_registers_on_the_cpu_and_nowhere_else(
+    platform: str | None, program: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if "VERL" not in name}
+    if platform is not None:
+        environment |= {"VERL_PLATFORM": platform, "VERL_ENGINE_DEVICE": "cuda"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
