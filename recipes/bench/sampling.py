@@ -4,8 +4,8 @@ Ours is `actors.rollout.sampling.Sampler` as a round runs it: trajectories throu
 SQL pool, judging and files. Offline is `vllm.LLM.generate` with the same engine arguments. It is
 given all those prompts at once, also the later ones of each trajectory, which only the
 environment's replies made known; each with its seed, to stop after as many tokens. Both engines
-are started and warm before the clock runs, and begin each run with an empty prefix cache. Each run has items of its own,
-so that no cache of ours knows their queries.
+are started and warm before the clock runs, and begin each run with an empty prefix cache. Each run
+has items of its own, so that no cache of ours knows their queries.
 """
 
 import asyncio
