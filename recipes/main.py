@@ -13,12 +13,53 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import mtsql
 from mtsql.errors import UserError
-from recipes.arguments import build_parser
-from recipes.commands import fail
+from recipes.commands import (
+    bench,
+    data,
+    doctor,
+    evaluate,
+    export,
+    play,
+    report,
+    rescore,
+    score,
+    selftaught,
+    sql,
+    train,
+)
+from recipes.commands.shared import fail
+
+COMMANDS = (
+    doctor,
+    data,
+    train,
+    selftaught,
+    evaluate,
+    play,
+    sql,
+    score,
+    bench,
+    report,
+    rescore,
+    export,
+)
+"""In the order in which --help shows them."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mtsql", description="Train, judge and run agents for multi-turn text-to-SQL."
+    )
+    parser.add_argument("--version", action="version", version=f"mtsql {mtsql.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

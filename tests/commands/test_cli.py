@@ -13,7 +13,7 @@ import pytest
 
 from helpers.places import ROOT
 from mtsql.errors import DataError
-from recipes import commands, doctor
+from recipes.commands import doctor, evaluate, selftaught, shared, train
 from recipes.main import main, parse
 
 DEMO = str(ROOT / "recipes" / "demo_cpu.yaml")
@@ -142,7 +142,7 @@ def test_how_a_command_ends(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(commands, "doctor", failing(error))
+    monkeypatch.setattr(doctor, "run", failing(error))
     assert main(["doctor"]) == code
     text = capsys.readouterr().err
     assert text.startswith(message)
@@ -166,8 +166,8 @@ def test_only_a_run_goes_on_after_an_interrupt(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("train", "selftaught", "evaluate"):
-        monkeypatch.setattr(commands, name, failing(KeyboardInterrupt()))
+    for command in (train, selftaught, evaluate):
+        monkeypatch.setattr(command, "run", failing(KeyboardInterrupt()))
     assert main(words) == 130
     assert capsys.readouterr().err == message
 
@@ -186,15 +186,15 @@ def test_a_closed_output_is_one_line() -> None:
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "doctor", failing(ZeroDivisionError()))
+    monkeypatch.setattr(doctor, "run", failing(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         main(["doctor"])
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     program = (
-        "import sys; from recipes import commands, main; "
-        "commands.doctor = lambda _: print('x' * 1_000_000) or 0; sys.exit(main.main(['doctor']))"
+        "import sys; from recipes import main; from recipes.commands import doctor; "
+        "doctor.run = lambda _: print('x' * 1_000_000) or 0; sys.exit(main.main(['doctor']))"
     )
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f'"{sys.executable}" -c "{program}" | head -c 1'],
@@ -209,7 +209,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 def test_a_core_install_is_told_what_training_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "STACK", ("torch_that_is_not_there",))
+    monkeypatch.setattr(shared, "STACK", ("torch_that_is_not_there",))
     assert main(["train", DEMO]) == 2
     assert "not installed: torch_that_is_not_there; run `make env`" in capsys.readouterr().err
 

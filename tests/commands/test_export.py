@@ -34,7 +34,7 @@ from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.export import DATASET_INFO, message_weights
 from mtsql.trajectory.records import Ending, Trajectory
 from mtsql.trajectory.store import StoredTrajectory, read_trajectories, write_trajectories
-from recipes.export import export
+from recipes.export.run import export
 from recipes.main import main
 
 EMPTY = "<think>\n\n</think>\n\n"

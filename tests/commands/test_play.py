@@ -17,7 +17,7 @@ from helpers.places import ROOT
 from mtsql.data.dataset import write_dataset
 from mtsql.protocol import ACTIONS, DIALECTS, ParseFailure, parse_action
 from recipes.main import main
-from recipes.play_commands import BadCommand, Speech, read_command
+from recipes.play.commands import BadCommand, Speech, read_command
 
 WEIGHTS = ["reward.ex=1", "reward.em=1", "reward.verify=0.1"]
 ACTIONS_FILE = """\

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtsql.errors import DataError
-from recipes.score_input import ScorePair, read_rows, read_texts
+from recipes.score.input import ScorePair, read_rows, read_texts
 
 
 def texts(folder: Path, gold: bytes, pred: bytes) -> list[ScorePair]:

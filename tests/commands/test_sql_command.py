@@ -14,7 +14,7 @@ import pytest
 
 from mtsql.sql.records import QueryLimits
 from recipes.main import main
-from recipes.sql import answer_lines
+from recipes.sql.answers import answer_lines
 
 if TYPE_CHECKING:
     from helpers.postgres_server import PostgresServer

@@ -12,7 +12,7 @@ import termios
 import pytest
 
 from mtsql.sql.records import Cell, QueryResult, QueryStatus
-from recipes.sql_table import print_table
+from recipes.sql.table import print_table
 
 STYLES = re.compile(r"\x1b\[[\d;]*m")
 LONG = "x" * 300

@@ -15,7 +15,7 @@ from mtsql.sql.engines import URL, file_of, not_enforced
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
 from mtsql.sql.registry import why_no_file
-from recipes.sql_table import plain, print_table, visible
+from recipes.sql.table import plain, print_table, visible
 
 SUFFIXES = (".sqlite", ".db", ".duckdb")
 REQUEST_KEYS = ("id", "sql", "db")

@@ -28,11 +28,11 @@ from mtsql.errors import ConfigError, DataError
 from mtsql.protocol import DIALECTS, Dialect
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryStatus
-from recipes.play_commands import HELP, BadCommand, Command, Speech, read_actions, read_command
-from recipes.play_screen import Screen
-from recipes.sql import databases_of, warn
+from recipes.play.commands import HELP, BadCommand, Command, Speech, read_actions, read_command
+from recipes.play.screen import Screen
+from recipes.sql.answers import databases_of, warn
 
-DEFAULT_RECIPE = Path(__file__).with_name("demo_cpu.yaml")
+DEFAULT_RECIPE = Path(__file__).parents[1] / "demo_cpu.yaml"
 NUM_TEST, NUM_TEST_OOD = 20, 4
 """Dialogues of the embedded data made for a game; with the demo's seed they are its first ones."""
 
@@ -206,7 +206,7 @@ class AskingPerson:
         return question(text.strip()) if text and text.strip() else None
 
 
-def run(options: Options) -> int:
+def play(options: Options) -> int:
     """Play one dialogue; the exit code is 130 after Ctrl-C.
 
     Raises:

@@ -27,9 +27,9 @@ from mtsql.garbage import long_lived_objects
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
-from recipes.score_input import ScorePair, find_schemas, find_suites, read_rows, read_texts
-from recipes.score_output import MADE_BY, check_out, make_room, write_scores
-from recipes.score_table import print_table
+from recipes.score.input import ScorePair, find_schemas, find_suites, read_rows, read_texts
+from recipes.score.output import MADE_BY, check_out, make_room, write_scores
+from recipes.score.table import print_table
 
 EType = Literal["exec", "match", "all"]
 AT_ONCE = 128

@@ -3,6 +3,7 @@
 It works in a core install: torch is asked only when it is there.
 """
 
+import argparse
 import importlib.util
 import os
 import platform
@@ -16,9 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
 
-import psutil
-from rich.console import Console
-from rich.table import Table
+from recipes.commands.shared import Commands, add_command
 
 CORE = [
     "pydantic",
@@ -55,6 +54,14 @@ class Finding:
     """The embedded demo cannot run before this is mended."""
 
 
+def add(commands: Commands) -> None:
+    add_command(commands, "doctor", run, "what is installed, what would be used, what is missing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return print_findings(Path.cwd())
+
+
 def findings(folder: Path) -> list[Finding]:
     """Everything that is looked at, in the order in which it is shown."""
     device, device_text = find_device()
@@ -76,6 +83,9 @@ def findings(folder: Path) -> list[Finding]:
 
 def print_findings(folder: Path) -> int:
     """Print the table and the verdict; 0 when the embedded demo can run here, else 1."""
+    from rich.console import Console
+    from rich.table import Table
+
     rows = findings(folder)
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("")
@@ -130,6 +140,8 @@ def num_cores() -> float:
 
 def memory_bytes() -> int:
     """Memory of this machine, or of the container."""
+    import psutil
+
     total = psutil.virtual_memory().total
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file():
@@ -210,6 +222,8 @@ def _plugin() -> Finding:
 
 
 def _memory() -> Finding:
+    import psutil
+
     total_gb = memory_bytes() / 1e9
     free_gb = psutil.virtual_memory().available / 1e9
     text = f"{total_gb:.1f} GB, {min(free_gb, total_gb):.1f} GB free"

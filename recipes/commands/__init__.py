@@ -1,0 +1,1 @@
+"""One file per command of `mtsql`: its arguments and what it does with them."""

@@ -1,0 +1,58 @@
+"""`mtsql data`: datasets, made or read from a release, and their figures."""
+
+import argparse
+from pathlib import Path
+
+from recipes.commands.shared import Commands, add_command, add_group, positive
+
+SPLITS = ("train", "valid", "test", "test-ood")
+
+
+def add(commands: Commands) -> None:
+    actions = add_group(commands, "data", "make datasets and look at them", "ACTION")
+
+    parser = add_command(actions, "generate", generate, "make the embedded dataset, offline")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--seed", type=int, default=1)
+    for split in SPLITS:
+        parser.add_argument(f"--num-{split}", type=positive, metavar="N", help="dialogues")
+
+    parser = add_command(actions, "prepare", prepare, "read an official release, strictly")
+    parser.add_argument("dataset", choices=("sparc", "cosql", "spider"))
+    parser.add_argument("--source", type=Path, required=True, help="folder of the release")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+
+    parser = add_command(actions, "stats", stats, "figures of a prepared dataset")
+    parser.add_argument("folder", metavar="DIR", type=Path)
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    from mtsql.data.embedded import generate
+
+    names = [f"num_{split.replace('-', '_')}" for split in SPLITS]
+    given = {name: number for name in names if (number := getattr(arguments, name)) is not None}
+    generate(arguments.out, seed=arguments.seed, **given)
+    return _print_stats(arguments.out)
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    from mtsql.data.prepare import prepare
+
+    report = prepare(arguments.dataset, source=arguments.source, out=arguments.out)
+    for line in report.lines():
+        print(line)
+    return 0
+
+
+def stats(arguments: argparse.Namespace) -> int:
+    return _print_stats(arguments.folder)
+
+
+def _print_stats(folder: Path) -> int:
+    from rich.console import Console
+
+    from mtsql.data.dataset import load_dataset
+    from mtsql.data.stats import dataset_stats, stats_table
+
+    Console().print(stats_table(dataset_stats(load_dataset(folder))))
+    return 0

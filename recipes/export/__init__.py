@@ -1,0 +1,1 @@
+"""A run's trajectories as conversations for trainers elsewhere."""

@@ -1,0 +1,1 @@
+"""A person in the policy's place: the game, its commands, its screen."""

@@ -1,0 +1,1 @@
+"""Predictions in files, judged: reading them, the verdicts, tables and rows."""
