@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 
 from envs.turn import TurnSpec
 from mtsql.rewards.abilities import ability_metrics
-from mtsql.rewards.score import Reward
 from mtsql.trajectory.records import Ending, Trajectory
+from mtsql.trajectory.reward import Reward
 from mtsql.trajectory.store import StoredTrajectory, write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
 

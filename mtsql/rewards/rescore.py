@@ -22,10 +22,9 @@ from mtsql.config.load import explain
 from mtsql.config.reward import RewardConfig
 from mtsql.config.run import Section
 from mtsql.errors import ConfigError, DataError
-from mtsql.rewards.score import Parts, parts_of, score
+from mtsql.rewards.score import SUMS, parts_of, score
 from mtsql.trajectory.store import StoredTrajectory, read_trajectories
 
-PARTS = tuple(Parts.__dataclass_fields__)
 MAX_NAMED = 10
 
 
@@ -37,11 +36,8 @@ class Means:
     saved: float | None
     """Total reward when they were played; None: the run did not score them (scripts)."""
     total: float
-    ex: float
-    em: float
-    verify: float
-    coherence: float
-    generation: float
+    parts: dict[str, float]
+    """By SUMS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +66,15 @@ def rescore(run_folder: Path, overrides: Sequence[str] = ()) -> Rescored:
         overrides: `reward.KEY=VALUE`; a preset replaces the run's rewards, other keys change them.
 
     Raises:
-        DataError: no run, or a file that is older than what these rewards need.
+        DataError: no run, or a file of trajectories that cannot be read.
         ConfigError: an override that is none, or not of the rewards.
     """
     config = _config(run_folder, overrides)
     num_trajectories = num_saved = num_differing = 0
     differing: list[str] = []
-    totals: dict[str, list[tuple[float | None, float, Parts]]] = defaultdict(list)
+    totals: dict[str, list[tuple[float | None, float, dict[str, float]]]] = defaultdict(list)
     for path, row in _rows(run_folder):
         num_trajectories += 1
-        _check_age(path, row, config)
         reward, parts = score(row.trajectory, config), parts_of(row.trajectory, config)
         if row.reward is not None:
             num_saved += 1
@@ -111,15 +106,25 @@ def rescore_table(result: Rescored) -> Table:
     table = Table("mean of a trajectory")
     for policy in result.means:
         table.add_column(policy, justify="right")
-    for name in Means.__dataclass_fields__:
-        numbers = [getattr(means, name) for means in result.means.values()]
+    columns = [_flat(means) for means in result.means.values()]
+    for name in ("num_scored", "saved", "total", *SUMS):
+        numbers = [column[name] for column in columns]
         table.add_row(name, *("-" if number is None else f"{number:.6g}" for number in numbers))
     return table
 
 
 def rescore_json(result: Rescored) -> str:
-    fields = asdict(result) | {"reward": result.reward.model_dump(mode="json")}
+    fields = asdict(result) | {
+        "reward": result.reward.model_dump(mode="json"),
+        "means": {policy: _flat(means) for policy, means in result.means.items()},
+    }
     return json.dumps(fields, indent=1)
+
+
+def _flat(means: Means) -> dict[str, float | None]:
+    """The parts beside the other figures."""
+    fields = asdict(means)
+    return fields | fields.pop("parts")
 
 
 def _config(run_folder: Path, overrides: Sequence[str]) -> RewardConfig:
@@ -161,21 +166,11 @@ def _rows(run_folder: Path) -> Iterator[tuple[Path, StoredTrajectory]]:
             yield path, row
 
 
-def _check_age(path: Path, row: StoredTrajectory, config: RewardConfig) -> None:
-    trajectory = row.trajectory
-    is_old = bool(trajectory.judgements) and not trajectory.matches
-    if is_old and (config.generation or config.coherence):
-        raise DataError(
-            f"{path}: older than clause matches, which reward.generation and reward.coherence "
-            "need: set both to 0, or run again"
-        )
-
-
-def _means(rows: Sequence[tuple[float | None, float, Parts]]) -> Means:
+def _means(rows: Sequence[tuple[float | None, float, dict[str, float]]]) -> Means:
     saved = [one for one, _, _ in rows if one is not None]
     return Means(
         num_scored=len(rows),
         saved=fmean(saved) if saved else None,
         total=fmean(total for _, total, _ in rows),
-        **{part: fmean(getattr(parts, part) for _, _, parts in rows) for part in PARTS},
+        parts={name: fmean(parts[name] for _, _, parts in rows) for name in SUMS},
     )

@@ -1,47 +1,21 @@
 """What a finished trajectory is worth: pure functions, so that saved ones can be scored again."""
 
-from dataclasses import dataclass
 from math import fsum
 
 from mtsql.config.reward import RewardConfig
-from mtsql.rewards.generation import generation_rewards
-from mtsql.rewards.verdicts import memory_rewards, verdict_rewards
+from mtsql.rewards.parts import PARTS
 from mtsql.trajectory.records import Ending, Trajectory
+from mtsql.trajectory.reward import Reward
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reward:
-    """The outcome reward of a trajectory and its process rewards, on the steps that earn them.
-
-    Example: propose, execute, verify(execution, pass), answer; EX and EM hold, weights 1, 1, 0.1
-        outcome       2.0
-        step_rewards  0.0  0.0  0.1  2.0
-        total         2.1
-    """
-
-    total: float
-    """The sum of the step rewards."""
-    outcome: float
-    step_rewards: tuple[float, ...]
-    """One for each step: process rewards, and the outcome on the last step."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The sums that make a reward, weights included."""
-
-    ex: float
-    em: float
-    verify: float
-    coherence: float
-    generation: float
+SUMS = ("ex", "em", *PARTS)
+"""What a total is the sum of."""
 
 
 def score(trajectory: Trajectory, config: RewardConfig) -> Reward | None:
     """Judge a trajectory; None is unscored (our fault, or a gold that fails), 0 is wrong.
 
     The outcome is `ex * EX + em * EM` of the last proposal, 0 without one. What the steps earn
-    besides, `verify * V + coherence * C + generation * G`, is in `mtsql.rewards.verdicts`.
+    besides, `verify * V + coherence * C + generation * G`, are the parts.
 
     Example: the preset mtsql_r1 on a later turn; the first proposal drops a condition (F1 0.8)
         propose  execute  fail  correct  execute  pass  memory  pass  answer
@@ -53,18 +27,8 @@ def score(trajectory: Trajectory, config: RewardConfig) -> Reward | None:
     outcome = outcome_reward(trajectory, config)
     if outcome is None:
         return None
-    process = (
-        verdict_rewards(trajectory, config),
-        memory_rewards(trajectory, config),
-        generation_rewards(trajectory, config),
-    )
-    steps = [fsum(one or 0.0 for one in earned) for earned in zip(*process, strict=True)]
-    if steps:
-        steps[-1] += outcome
-    total = fsum(steps) if steps else outcome
-    if config.attribution == "last" and steps:
-        steps = [0.0] * (len(steps) - 1) + [total]
-    return Reward(total=total, outcome=outcome, step_rewards=tuple(steps))
+    parts = {name: rewards(trajectory, config) for name, rewards in PARTS.items()}
+    return Reward(outcome=outcome, parts=parts, attribution=config.attribution)
 
 
 def outcome_reward(trajectory: Trajectory, config: RewardConfig) -> float | None:
@@ -80,15 +44,14 @@ def outcome_reward(trajectory: Trajectory, config: RewardConfig) -> float | None
     return fsum(weight for weight, part in parts if part)
 
 
-def parts_of(trajectory: Trajectory, config: RewardConfig) -> Parts | None:
-    """What a reward is made of; None where `score` gives None."""
-    if outcome_reward(trajectory, config) is None:
+def parts_of(trajectory: Trajectory, config: RewardConfig) -> dict[str, float] | None:
+    """The sums that make a reward (SUMS), weights included; None where `score` gives None."""
+    reward = score(trajectory, config)
+    if reward is None:
         return None
     last = trajectory.judgements[-1] if trajectory.judgements else None
-    return Parts(
-        ex=config.ex if last and last.ex else 0.0,
-        em=config.em if last and last.em else 0.0,
-        verify=fsum(one or 0.0 for one in verdict_rewards(trajectory, config)),
-        coherence=fsum(one or 0.0 for one in memory_rewards(trajectory, config)),
-        generation=fsum(one or 0.0 for one in generation_rewards(trajectory, config)),
-    )
+    return {
+        "ex": config.ex if last and last.ex else 0.0,
+        "em": config.em if last and last.em else 0.0,
+        **{name: fsum(one or 0.0 for one in part) for name, part in reward.parts.items()},
+    }

@@ -22,14 +22,11 @@ from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import Action, ActionName, Answer, ParseFailure, ToolCall
 from mtsql.query.match import ClauseMatch
-from mtsql.rewards.score import Reward
 from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.reward import Reward
 
-VERSION = 2
-"""Of the columns, in each file's metadata. Version 1 (no metadata) has no `matches`, and its steps
-have no `result_class`, `earlier`, `num_ignored` and `lacks_verdict`; it is read with all of them
-empty."""
-_SINCE_2 = {"matches"}
+VERSION = 3
+"""Of the columns, in each file's metadata; only files of this version are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +83,7 @@ class StoredTrajectory:
         return len(self.prompt_ids) + len(self.response_ids)
 
 
+_VERSION_KEY = b"mtsql_version"
 _ACTION = pa.struct(
     [(name, pa.string()) for name in ("kind", "name", "sql", "target", "verdict", "reason", "view")]
 )
@@ -117,11 +115,14 @@ _JUDGEMENT = pa.struct(
     ]
 )
 _MATCH = pa.struct([("f1", pa.float64()), ("coherence", pa.float64()), ("is_parsed", pa.bool_())])
+_VALUES = pa.list_(pa.float64())
 _REWARD = pa.struct(
     [
         ("total", pa.float64()),
         ("outcome", pa.float64()),
         ("step_rewards", pa.list_(pa.float64())),
+        ("attribution", pa.string()),
+        ("parts", pa.list_(pa.struct([("name", pa.string()), ("values", _VALUES)]))),
     ]
 )
 _FACTS: dict[str, pa.DataType] = {
@@ -157,7 +158,7 @@ SCHEMA = pa.schema(
         *_TOKENS.items(),
         ("matches", pa.list_(_MATCH)),
     ],
-    metadata={"mtsql_version": str(VERSION)},
+    metadata={_VERSION_KEY: str(VERSION)},
 )
 """The columns of every file, an empty one's too."""
 
@@ -224,21 +225,21 @@ def _opened(path: str) -> Generator[pq.ParquetFile]:
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
     with file:
-        schema = file.schema_arrow
-        if missing := _missing(path, schema.names, schema.metadata or {}):
-            raise DataError(f"{path}: no column {missing[0]!r}; not a file of trajectories")
+        _check(path, file.schema_arrow.names, file.schema_arrow.metadata or {})
         yield file
 
 
-def _missing(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> list[str]:
-    """The columns that a file of its version should have and does not."""
-    version = int(metadata.get(b"mtsql_version", b"1"))
-    if version > VERSION:
+def _check(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> None:
+    version = int(metadata.get(_VERSION_KEY, b"1"))
+    # Every version has the facts: a file without them is another one, not an older one.
+    wanted = SCHEMA.names if version == VERSION else [*_FACTS]
+    if missing := sorted(set(wanted) - set(names)):
+        raise DataError(f"{path}: no column {missing[0]!r}; not a file of trajectories")
+    if version != VERSION:
         raise DataError(
-            f"{path}: trajectories of version {version}; this mtsql reads up to {VERSION}"
+            f"{path}: trajectories of version {version}, and this mtsql reads version {VERSION}: "
+            "play them again, or read them with the mtsql that wrote them"
         )
-    wanted = set(SCHEMA.names) - (_SINCE_2 if version < 2 else set())
-    return sorted(wanted - set(names))
 
 
 def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
@@ -271,6 +272,8 @@ def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
             "total": reward.total,
             "outcome": reward.outcome,
             "step_rewards": reward.step_rewards,
+            "attribution": reward.attribution,
+            "parts": [{"name": name, "values": values} for name, values in reward.parts.items()],
         },
     }
 
@@ -283,7 +286,7 @@ def _from_row(row: dict[str, Any]) -> StoredTrajectory:
         proposals=tuple(row["proposals"]),
         judgements=tuple(Judgement(**one) for one in row["judgements"]),
         fault=row["fault"],
-        matches=tuple(ClauseMatch(**one) for one in row.get("matches") or ()),
+        matches=tuple(ClauseMatch(**one) for one in row["matches"]),
     )
     reward = row["reward"]
     facts: dict[str, Any] = {name: row[name] for name in _FACTS}
@@ -293,9 +296,9 @@ def _from_row(row: dict[str, Any]) -> StoredTrajectory:
         reward=None
         if reward is None
         else Reward(
-            total=reward["total"],
             outcome=reward["outcome"],
-            step_rewards=tuple(reward["step_rewards"]),
+            parts={part["name"]: tuple(part["values"]) for part in reward["parts"]},
+            attribution=reward["attribution"],
         ),
         **facts,
         **tokens,
@@ -303,9 +306,8 @@ def _from_row(row: dict[str, Any]) -> StoredTrajectory:
 
 
 def _step_from_row(row: dict[str, Any]) -> Step:
-    # A file that is older than a fact lacks it.
-    facts: dict[str, Any] = {name: row[name] for name in _STEP_FACTS if name in row}
-    earlier = tuple(_call_from_row(action) for action in row.get("earlier") or ())
+    facts: dict[str, Any] = {name: row[name] for name in _STEP_FACTS}
+    earlier = tuple(_call_from_row(action) for action in row["earlier"])
     return Step(action=_action_from_row(row["action"]), earlier=earlier, **facts)
 
 
@@ -343,5 +345,5 @@ def _call_from_row(row: dict[str, Any]) -> ToolCall:
         sql=row["sql"],
         target=row["target"],
         verdict=row["verdict"],
-        view=row.get("view"),
+        view=row["view"],
     )

@@ -11,11 +11,12 @@ from envs.users.dialogue import PlayedTurn
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.em.match import why_outside
 from mtsql.protocol import Action, Answer, Dialect, ParseFailure
-from mtsql.rewards.score import Reward, score
+from mtsql.rewards.score import score
 from mtsql.schema import Schema
 from mtsql.shown.harmless import neutral
 from mtsql.shown.schema import full_schema
 from mtsql.trajectory.records import Step
+from mtsql.trajectory.reward import Reward
 
 VERDICTS = {True: "yes", False: "no", None: "unknown"}
 

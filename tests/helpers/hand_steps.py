@@ -4,8 +4,9 @@ from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ToolCall, VerifyTarget
 from mtsql.query.match import ClauseMatch
-from mtsql.rewards.score import Reward, score
+from mtsql.rewards.score import score
 from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.reward import Reward
 
 RIGHT = Judgement(ex=True, em=True, status="ok")
 LOOSE = Judgement(ex=True, em=False, status="ok")

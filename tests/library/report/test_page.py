@@ -16,10 +16,10 @@ from mtsql.protocol import ActionName, Answer, ToolCall
 from mtsql.report.charts import bar_chart, line_chart
 from mtsql.report.html import gain_text
 from mtsql.report.page import summary_table, write_report
-from mtsql.rewards.score import Reward
 from mtsql.runs.metrics import read_rows
 from mtsql.runs.records import SummaryGain
 from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.reward import Reward
 from mtsql.trajectory.store import StoredTrajectory, write_trajectories
 
 HOSTILE = "</pre><script>alert('x')</script><img src=x onerror=y>"
@@ -103,7 +103,7 @@ def trajectory(question: str, proposals: tuple[str, ...], ex: tuple[bool, ...]) 
         policy="rl",
         rl_step=0,
         group="g",
-        reward=Reward(total=1.5, outcome=1.5, step_rewards=(0.0, 1.5)),
+        reward=Reward(outcome=1.5, parts={"verify": (None, None)}),
     )
 
 

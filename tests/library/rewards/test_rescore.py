@@ -88,7 +88,7 @@ def test_other_rewards_give_their_own_means(trajectories, tmp_path):
     mended, wrong = result.means["rl"], result.means["warm_start"]
     # 1 + 1 + 0.1 + 0.1 + 0.8
     assert (mended.saved, mended.total) == (pytest.approx(2.1), pytest.approx(3.0))
-    parts = (mended.ex, mended.em, mended.verify, mended.coherence, mended.generation)
+    parts = tuple(mended.parts[name] for name in ("ex", "em", "verify", "coherence", "generation"))
     assert parts == pytest.approx((1, 1, 0.1, 0.1, 0.8))
     # -0.1 + 0.8 * 0.8
     assert (wrong.saved, wrong.total) == (pytest.approx(-0.1), pytest.approx(0.54))
@@ -110,14 +110,6 @@ def test_what_the_run_did_not_score_is_scored_and_differs_from_nothing(trajector
     assert result.means["rl"].saved is None
     assert result.means["rl"].total == pytest.approx(2.1)
     assert "3 trajectories, 0 scored by the run" in headline(result)
-
-
-def test_records_older_than_clause_matches_are_scored_by_what_they_hold(trajectories, tmp_path):
-    old = {name: replace(one, matches=()) for name, one in trajectories.items()}
-    folder = save(tmp_path, old, RewardConfig())
-    assert rescore(folder).num_differing == 0
-    with pytest.raises(DataError, match=r"rl-step-00001\.parquet: older than clause matches"):
-        rescore(folder, ["reward.generation=0.1"])
 
 
 def test_the_command_prints_a_table_or_json(trajectories, tmp_path, capsys):

@@ -23,6 +23,7 @@ from mtsql.protocol import ParseFailure
 from mtsql.rewards.score import outcome_reward, parts_of, score
 from mtsql.rewards.verdicts import verdict_rewards
 from mtsql.trajectory.records import Ending, Step
+from mtsql.trajectory.reward import Reward
 
 CONFIG = RewardConfig(ex=1.0, em=1.0, verify=0.1)
 
@@ -188,8 +189,9 @@ def test_the_example_of_the_preset():
     assert (reward.total, reward.outcome) == (pytest.approx(3.0), 2.0)
     parts = parts_of(trajectory, R1)
     assert parts is not None
-    assert (parts.ex, parts.em, parts.verify, parts.coherence) == pytest.approx((1, 1, 0.1, 0.1))
-    assert parts.generation == pytest.approx(0.8)
+    assert parts == pytest.approx(
+        {"ex": 1, "em": 1, "verify": 0.1, "coherence": 0.1, "generation": 0.8}
+    )
 
 
 def test_the_presets_range_is_zero_to_three():
@@ -223,9 +225,26 @@ def test_the_scalar_baseline_puts_all_on_the_last_step():
     assert (whole.total, whole.outcome) == (spread.total, 2.0)
 
 
+def test_each_kind_is_kept_apart_and_judged_differs_from_not_judged():
+    steps = (propose(0), execute(0), verify("pass", 0), answer(0))
+    reward = scored(play(*steps, f1s=(0.0,), judgements=(WRONG,)), R1)
+    assert reward.parts == {
+        "verify": (None, None, -0.1, None),
+        "coherence": (None, None, None, None),
+        "generation": (0.0, None, None, None),
+    }
+
+
+def test_parts_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"parts differ in length, or there are none: \[1, 2\]"):
+        Reward(outcome=0.0, parts={"verify": (None,), "generation": (None, None)})
+    with pytest.raises(ValueError, match=r"or there are none: \[\]"):
+        Reward(outcome=0.0, parts={})
+
+
 def test_what_is_unscored_has_no_parts():
     fault = replace(play(propose()), ending=Ending.INFRA_FAULT, judgements=(), fault="worker lost")
     assert parts_of(fault, R1) is None
     nothing = parts_of(play(judgements=(), ending=Ending.MAX_TOKENS), R1)
     assert nothing is not None
-    assert nothing.ex == 0.0
+    assert nothing["ex"] == 0.0

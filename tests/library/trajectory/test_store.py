@@ -17,8 +17,8 @@ from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
 from mtsql.query.match import ClauseMatch
-from mtsql.rewards.score import Reward
 from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.reward import Reward
 from mtsql.trajectory.store import (
     SCHEMA,
     VERSION,
@@ -101,7 +101,13 @@ FULL = StoredTrajectory(
     policy="rl",
     rl_step=3,
     group="d/1#3",
-    reward=Reward(total=0.1, outcome=0.0, step_rewards=(0.0, 0.0, 0.0, 0.1, 0.0, 0.0)),
+    reward=Reward(
+        outcome=0.0,
+        parts={
+            "verify": (None, None, None, 0.1, None, None),
+            "generation": (None, 0.0, None, None, None, None),
+        },
+    ),
     prompt_ids=(1, 2),
     response_ids=(7, 8, 4, 151_643),
     response_mask=(1, 1, 0, 1),
@@ -145,7 +151,8 @@ def test_every_field_of_the_records_has_a_place():
     judgements = SCHEMA.field("judgements").type.value_type
     assert {field.name for field in fields(Judgement)} == {field.name for field in judgements}
     reward = SCHEMA.field("reward").type
-    assert {field.name for field in fields(Reward)} == {field.name for field in reward}
+    derived = {"total", "step_rewards"}
+    assert {field.name for field in fields(Reward)} | derived == {field.name for field in reward}
 
 
 def test_an_empty_file_has_the_columns(tmp_path):
@@ -192,20 +199,26 @@ def test_what_is_not_there_or_not_ours_is_named(tmp_path):
         read_trajectories(tmp_path / "other.parquet")
 
 
-def test_a_file_without_version_is_the_first_and_read_as_far_as_it_goes(tmp_path):
+def test_a_judged_step_with_nothing_earned_is_read_back_apart_from_one_not_judged(tmp_path):
+    write_trajectories(tmp_path / "a.parquet", [FULL])
+    [row] = read_trajectories(tmp_path / "a.parquet")
+    assert row.reward is not None
+    assert row.reward.parts["generation"] == (None, 0.0, None, None, None, None)
+    with duckdb.connect() as connection:
+        [(names, values)] = connection.execute(
+            "SELECT list_transform(reward.parts, lambda x: x.name), reward.parts[1].values"
+            f" FROM '{tmp_path}/*.parquet'"
+        ).fetchall()
+    assert (names, values[3]) == (["verify", "generation"], 0.1)
+
+
+def test_a_file_without_version_is_an_older_one_and_refused(tmp_path):
     path = tmp_path / "old.parquet"
     write_trajectories(path, [FULL, FAULT])
-    rows = pq.read_table(path).drop_columns(["matches"]).to_pylist()
-    for row in rows:
-        for step in row["steps"]:
-            del step["action"]["view"]
-            for name in ("result_class", "earlier", "num_ignored", "lacks_verdict"):
-                del step[name]
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    older = {"result_class": None, "earlier": (), "num_ignored": 0, "lacks_verdict": False}
-    without = tuple(replace(step, **older) for step in STEPS)
-    old = replace(FULL, trajectory=replace(FULL.trajectory, steps=without, matches=()))
-    assert read_trajectories(path) == [old, FAULT]
+    rows = pq.read_table(path).drop_columns(["matches"]).replace_schema_metadata({})
+    pq.write_table(rows, path)
+    with pytest.raises(DataError, match=r"old\.parquet: trajectories of version 1, and this mtsql"):
+        read_trajectories(path)
 
 
 def test_a_file_of_this_version_lacks_no_column(tmp_path):
@@ -221,7 +234,7 @@ def test_a_file_of_a_later_version_is_refused(tmp_path):
     write_trajectories(path, [FULL])
     later = pq.read_table(path).replace_schema_metadata({"mtsql_version": str(VERSION + 1)})
     pq.write_table(later, path)
-    with pytest.raises(DataError, match=rf"version {VERSION + 1}; this mtsql reads up to"):
+    with pytest.raises(DataError, match=rf"version {VERSION + 1}, and this mtsql reads"):
         read_trajectories(path)
 
 
