@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from envs.turn import Message, PastTurn, TurnEnv, TurnSpec
+from envs.turn import TurnEnv
+from mtsql.dialogue import Message, PastTurn, TurnSpec
 from mtsql.trajectory.records import Ending, Trajectory
 
 

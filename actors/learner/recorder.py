@@ -7,7 +7,7 @@ from pathlib import Path
 import ray
 from pydantic import TypeAdapter
 
-from envs.turn import TurnSpec
+from mtsql.dialogue import TurnSpec
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.trajectory.records import Ending, Trajectory
 from mtsql.trajectory.reward import Reward

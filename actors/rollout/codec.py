@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from envs.turn import Message
+from mtsql.dialogue import Message
 from mtsql.errors import ModelError
 from mtsql.protocol import Dialect
 from mtsql.shown.budget import CountTokens

@@ -7,9 +7,10 @@ from typing import TypeAlias
 
 from actors.rollout.turns import gold_specs
 from envs.play import remembered
-from envs.turn import Message, PastTurn, TurnEnv, TurnSpec
+from envs.turn import TurnEnv
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
+from mtsql.dialogue import Message, PastTurn, TurnSpec
 from mtsql.errors import DataError
 from mtsql.shown.budget import CountTokens
 from mtsql.sql.pool import LocalPool

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 from actors.learner.recorder import Played, stored_row
 from actors.rollout.codec import codec_for, load_tokenizer, token_counter
 from actors.rollout.play import Sample, Sampled, play
-from envs.turn import TurnEnv, TurnSpec
+from envs.turn import TurnEnv
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, check_databases
+from mtsql.dialogue import TurnSpec
 from mtsql.errors import DataError
 from mtsql.protocol import DIALECTS
 from mtsql.rewards.score import score

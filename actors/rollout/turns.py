@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from envs.turn import TurnSpec, turn_specs
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, load_dataset
+from mtsql.dialogue import TurnSpec, turn_specs
 
 
 def load_run_data(config: RunConfig) -> Dataset:

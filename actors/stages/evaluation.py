@@ -13,11 +13,11 @@ from actors.rollout.codec import codec_for, load_tokenizer, token_counter
 from actors.rollout.play import Sample, play
 from actors.rollout.turns import load_run_data
 from envs.play import remembered
-from envs.turn import PastTurn, TurnEnv, turn_specs
+from envs.turn import TurnEnv
 from mtsql.config.environment import HistoryMode
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, check_databases
-from mtsql.dialogue import Dialogue
+from mtsql.dialogue import Dialogue, PastTurn, turn_specs
 from mtsql.evaluation.scores import ScoredTurn, summarise
 from mtsql.files import write_whole
 from mtsql.rewards.abilities import ability_metrics

@@ -7,9 +7,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from actors.rollout.turns import gold_specs, load_run_data
-from envs.turn import TurnSpec
 from mtsql.config.learning import SelfTaughtConfig
 from mtsql.data.dataset import Dataset
+from mtsql.dialogue import TurnSpec
 from mtsql.files import write_whole
 from mtsql.runs.stages import round_folder
 from mtsql.selftaught.records import read_selection

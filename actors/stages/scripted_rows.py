@@ -14,10 +14,10 @@ from actors.rollout.prompt_texts import prompts_of
 from actors.rollout.turns import gold_specs, load_run_data
 from envs.scripts.belief import misleading_columns
 from envs.scripts.policy import scripted_trajectories
-from envs.turn import Message, TurnSpec
 from mtsql.config.learning import ScriptConfig, WarmStartConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
+from mtsql.dialogue import Message, TurnSpec
 from mtsql.mistakes.kinds import Scripted, script_facts
 from mtsql.protocol import DIALECTS, ActionName
 from mtsql.shown.budget import CountTokens, approximate_tokens

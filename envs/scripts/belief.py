@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-from envs.turn import TurnSpec
 from mtsql.config.learning import ScriptConfig
+from mtsql.dialogue import TurnSpec
 from mtsql.mistakes.joins import missing_join
 from mtsql.mistakes.kinds import Mistake
 from mtsql.mistakes.values import unstored_value

@@ -13,9 +13,10 @@ from random import Random
 from envs.dialects.mtsql_r1 import read_reply
 from envs.play import collect
 from envs.scripts.belief import Belief, Observation, looks_wrong
-from envs.turn import Message, TurnEnv, TurnSpec
+from envs.turn import TurnEnv
 from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
+from mtsql.dialogue import Message, TurnSpec
 from mtsql.mistakes.kinds import Scripted
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall, Verdict, VerifyTarget
 from mtsql.sql.records import QueryLimits, SqlExecutor

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from envs.play import Generate, collect, remembered
-from envs.turn import PastTurn, TurnEnv, TurnSpec
+from envs.turn import TurnEnv
 from mtsql.config.environment import EnvironmentConfig, HistoryMode
-from mtsql.dialogue import Turn
+from mtsql.dialogue import PastTurn, Turn, TurnSpec
 from mtsql.evaluation.em.hardness import hardness
 from mtsql.schema import Schema
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, SqlExecutor

@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from actors.sql_pool import sql_client, start_sql_pools
-from envs.turn import Message, TurnEnv, TurnSpec, turn_specs
+from envs.turn import TurnEnv
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
+from mtsql.dialogue import Message, TurnSpec, turn_specs
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, SqlExecutor

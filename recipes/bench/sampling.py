@@ -28,10 +28,10 @@ from actors.rollout.turns import gold_specs, load_run_data
 from actors.run.command import check_model
 from actors.run.machine import device_of, process_environment
 from actors.run.processes import owned_processes
-from envs.turn import TurnSpec
 from mtsql.config.learning import SelfTaughtConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
+from mtsql.dialogue import TurnSpec
 from mtsql.errors import DataError
 from mtsql.sql.pool import LocalPool
 from recipes.bench.common import show

@@ -19,9 +19,9 @@ from actors.rollout.codec import Codec, codec_for, token_counter
 from actors.rollout.prompt_texts import played_specs, prompts_of, specs_by_turn
 from actors.rollout.turns import load_run_data
 from envs.prompts import prompt_version
-from envs.turn import TurnSpec
 from mtsql.config.load import explain
 from mtsql.config.run import RunConfig
+from mtsql.dialogue import TurnSpec
 from mtsql.errors import DataError, ModelError
 from mtsql.protocol import DIALECTS
 from mtsql.trajectory.export import (

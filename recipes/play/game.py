@@ -14,7 +14,6 @@ from random import Random
 from typing import Protocol
 
 from envs.play import OutOfTokens
-from envs.turn import Message, PastTurn, TurnSpec
 from envs.users.dialogue import DialogueSpec, ScriptedUser, Seen, User, play_turns, question
 from envs.users.goals import GoalUser, goal_turns
 from mtsql.config.environment import HistoryMode
@@ -23,7 +22,7 @@ from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
 from mtsql.data.reflect import reflect
-from mtsql.dialogue import Dialogue, Turn
+from mtsql.dialogue import Dialogue, Message, PastTurn, Turn, TurnSpec
 from mtsql.errors import ConfigError, DataError
 from mtsql.protocol import DIALECTS, Dialect
 from mtsql.sql.pool import LocalPool

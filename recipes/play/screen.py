@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from envs.turn import Message
 from envs.users.dialogue import PlayedTurn
 from mtsql.config.reward import RewardConfig
+from mtsql.dialogue import Message
 from mtsql.evaluation.em.match import why_outside
 from mtsql.protocol import Action, Answer, Dialect, ParseFailure
 from mtsql.rewards.score import score

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mtsql.dialogue import TurnSpec
+
 pytest.importorskip("torch", reason="the core install holds no tokenizers")
 
 import pyarrow as pa
@@ -23,7 +25,7 @@ from actors.tiny_model import train_tokenizer
 from envs.play import remembered
 from envs.prompts import prompt_version
 from envs.scripts.policy import scripted_trajectories
-from envs.turn import TurnEnv, TurnSpec
+from envs.turn import TurnEnv
 from helpers.hand_made import qwen_tokenizer
 from mtsql.config.learning import ScriptConfig
 from mtsql.config.run import RunConfig

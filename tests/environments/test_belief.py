@@ -8,7 +8,6 @@ import pytest
 
 from envs.scripts.belief import Belief
 from envs.scripts.policy import scripted_trajectories
-from envs.turn import turn_specs
 from helpers.scripted_shops import (
     ENVIRONMENT,
     LIMITS,
@@ -25,6 +24,7 @@ from mtsql.config.learning import ScriptConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
 from mtsql.data.prepare import prepare
+from mtsql.dialogue import turn_specs
 from mtsql.mistakes.kinds import Mistake, script_facts
 from mtsql.sql.pool import LocalPool
 

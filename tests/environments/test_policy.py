@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from envs.scripts.policy import scripted_trajectories
-from envs.turn import turn_specs
 from helpers.scripted_shops import (
     CHEAP_ROME,
     ENVIRONMENT,
@@ -26,6 +25,7 @@ from mtsql.config.learning import ScriptConfig
 from mtsql.config.reward import RewardConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
+from mtsql.dialogue import turn_specs
 from mtsql.query.edits import flip_case, guessed_columns
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.rewards.score import score

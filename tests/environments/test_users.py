@@ -7,7 +7,6 @@ import pytest
 
 from envs.play import GenerationFault
 from envs.scripts.policy import ScriptedPolicy
-from envs.turn import PastTurn
 from envs.users.dialogue import (
     DialogueSpec,
     ScriptedUser,
@@ -21,6 +20,7 @@ from helpers.hand_made import ANSWER, DIALOGUE, IN_PARIS, SCHEMA, propose, write
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.config.reward import RewardConfig
+from mtsql.dialogue import PastTurn
 from mtsql.errors import DataError
 from mtsql.rewards.score import score
 from mtsql.sql.pool import LocalPool

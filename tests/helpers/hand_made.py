@@ -5,8 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from envs.turn import turn_specs
-from mtsql.dialogue import Dialogue, Turn
+from mtsql.dialogue import Dialogue, Turn, turn_specs
 from mtsql.protocol import ActionName, Answer, ToolCall, Verdict, render_action
 from mtsql.schema import Column, Schema, Table
 

@@ -8,10 +8,10 @@ from random import Random
 
 from envs.play import collect
 from envs.scripts.policy import ScriptedPolicy
-from envs.turn import PastTurn, TurnEnv, TurnSpec
+from envs.turn import TurnEnv
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
-from mtsql.dialogue import Turn
+from mtsql.dialogue import PastTurn, Turn, TurnSpec
 from mtsql.protocol import ActionName, Answer
 from mtsql.schema import Column, Schema, Table
 from mtsql.sql.pool import LocalPool

@@ -4,11 +4,11 @@ import asyncio
 import json
 import sqlite3
 
-from envs.turn import TurnEnv, turn_specs
+from envs.turn import TurnEnv
 from helpers import hand_made
 from helpers.hand_made import IN_PARIS
 from mtsql.config.environment import EnvironmentConfig
-from mtsql.dialogue import Dialogue, Turn
+from mtsql.dialogue import Dialogue, Turn, turn_specs
 from mtsql.schema import Column, ForeignKey, Schema, Table
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits

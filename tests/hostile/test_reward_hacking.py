@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from envs.turn import TurnEnv, turn_specs
+from envs.turn import TurnEnv
 from helpers.hand_made import ANSWER, EXECUTE, SCHEMA, correct, judge, propose
 from helpers.hand_steps import scored
 from hostile.hacks import GOLD, HACKS, INJECTION, LOOK, WRONG, Hack, recall
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.reward import RewardConfig
-from mtsql.dialogue import Dialogue, Turn
+from mtsql.dialogue import Dialogue, Turn, turn_specs
 from mtsql.query.same import first_uses
 from mtsql.rewards.score import SUMS, parts_of
 from mtsql.sql.pool import LocalPool

@@ -6,10 +6,10 @@ import pytest
 
 from envs import prompts
 from envs.prompts import prompt_messages, prompt_version
-from envs.turn import PastTurn
 from helpers.hand_made import IN_PARIS
 from helpers.shop_sales import SCHEMA, SECOND
 from mtsql.config.environment import DialectName
+from mtsql.dialogue import PastTurn
 from mtsql.protocol import DIALECTS, ActionName
 from mtsql.schema import Column, Schema, Table
 from mtsql.shown.harmless import neutral

@@ -2,10 +2,11 @@
 
 import pytest
 
+from mtsql.dialogue import TurnSpec
+
 pytest.importorskip("ray", reason="the core install holds no Ray")
 
 from actors.learner.recorder import SPEC, Played, step_facts, stored_row
-from envs.turn import TurnSpec
 from helpers.hand_made import ALL, ANSWER, EXECUTE, FIRST, IN_PARIS, SECOND, propose
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement

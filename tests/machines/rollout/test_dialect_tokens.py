@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from mtsql.dialogue import TurnSpec
+
 pytest.importorskip("torch", reason="the core install holds no tokenizers")
 
 from actors.rollout.codec import Codec, codec_for, token_counter
 from actors.rollout.play import Sampled, encode, play
 from actors.tiny_model import train_tokenizer
-from envs.turn import TurnEnv, TurnSpec
+from envs.turn import TurnEnv
 from helpers.hand_made import FIRST, IN_PARIS, SECOND, TEXTS, qwen_tokenizer, write_shops
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall, Verdict, VerifyTarget

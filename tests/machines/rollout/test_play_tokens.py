@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from mtsql.dialogue import TurnSpec
+
 pytest.importorskip("torch", reason="the core install holds no tokenizers")
 
 from actors.rollout.codec import Codec
 from actors.rollout.play import ModelFault, Sampled, encode, play
-from envs.turn import TurnEnv, TurnSpec
+from envs.turn import TurnEnv
 from helpers.hand_made import (
     ALL,
     ANSWER,

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from helpers.places import ROOT
+from mtsql.dialogue import TurnSpec
 
 pytest.importorskip("torch", reason="the core install holds no tokenizers")
 pytest.importorskip("ray", reason="trajectories are recorded through a Ray actor's module")
@@ -28,7 +29,6 @@ from actors.rollout.turns import gold_specs, load_run_data
 from actors.run.command import _last_error
 from actors.run.machine import process_environment
 from actors.tiny_model import create
-from envs.turn import TurnSpec
 from helpers.hand_made import (
     ALL,
     ANSWER,

@@ -10,9 +10,9 @@ from rich.console import Console
 from actors.run.command import open_run, selftaught, stages_of, title_of
 from actors.stages.__main__ import StageContext
 from actors.stages.rounds import drawn_items
-from envs.turn import TurnSpec
 from mtsql.config.learning import SelfTaughtConfig
 from mtsql.config.run import RunConfig
+from mtsql.dialogue import TurnSpec
 from mtsql.errors import ConfigError, ModelError
 from mtsql.report.page import summary_tables, write_report
 from mtsql.report.rounds import COLUMNS
