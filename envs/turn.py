@@ -18,7 +18,7 @@ from envs.records import StepResult
 from envs.replies import NOT_RUN, OK, Reply, RoomLeft, TextFacts, problem
 from mtsql.chains.chain import View, compose, view_problem
 from mtsql.config.environment import EnvironmentConfig
-from mtsql.dialogue import Message, PastTurn, TurnSpec, turn_specs
+from mtsql.dialogue import Message, TurnSpec
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import (
     DIALECTS,
@@ -30,11 +30,11 @@ from mtsql.protocol import (
     Reading,
     ToolCall,
 )
-from mtsql.protocol.sql_text import same_statement
 from mtsql.query.clauses import clauses
 from mtsql.query.compare import compare
 from mtsql.query.match import match_clauses
 from mtsql.query.names import names_of
+from mtsql.query.same import same_statement
 from mtsql.shown.budget import CountTokens, approximate_tokens
 from mtsql.shown.harmless import to_json
 from mtsql.shown.memory import observe_memory, relevant_turns
@@ -47,8 +47,6 @@ from mtsql.sql.records import (
     suspicion,
 )
 from mtsql.trajectory.records import Ending, Step, Trajectory
-
-__all__ = ["Message", "PastTurn", "StepResult", "TurnEnv", "TurnSpec", "turn_specs"]
 
 _RUN = ToolCall(name=ActionName.EXECUTE)
 

@@ -28,6 +28,7 @@ from mtsql.errors import DataError
 from mtsql.evaluation.em.hardness import hardness
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
+from mtsql.sql.quoting import quote_name
 from mtsql.sql.records import QueryRequest, QueryStatus, SqlExecutor
 
 GOLD_BATCH = 64
@@ -191,8 +192,9 @@ async def empty_databases(schemas: Mapping[str, Schema], executor: SqlExecutor) 
     for db_id, schema in schemas.items():
         # tables.json lists some of SQLite's own tables, which fill by themselves.
         names = [table.name for table in schema.tables if not table.name.startswith("sqlite_")]
-        quoted = ['"' + name.replace('"', '""') + '"' for name in names]
-        counts = " + ".join(["0", *(f"EXISTS (SELECT 1 FROM {name})" for name in quoted)])
+        counts = " + ".join(
+            ["0", *(f"EXISTS (SELECT 1 FROM {quote_name(name)})" for name in names)]
+        )
         requests.append(QueryRequest(db_id=db_id, sql=f"SELECT {counts}"))
     results = await executor.execute_many(requests)
     # A table that tables.json has and the database has not is an error: no verdict, no note.

@@ -11,10 +11,10 @@ from itertools import chain
 
 from mtsql.evaluation.em.match import exact_match
 from mtsql.evaluation.ex.pair import NO_ANSWER, NO_SQL, Case, Outcome, Trial, run_case
-from mtsql.evaluation.ex.remembered import Memory, VerdictKey, memory_of
+from mtsql.evaluation.ex.remembered import MEMORIES, Memory, VerdictKey
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import OFFICIAL, Rules
-from mtsql.query.spider_names import names_of
+from mtsql.query.names import names_of
 from mtsql.schema import Schema
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus, SqlExecutor
 
@@ -64,7 +64,7 @@ async def judge_many(executor: SqlExecutor, items: Sequence[JudgeItem]) -> list[
     where gold is outside Spider's subset, and both where they were not asked for. Without EX
     nothing runs, and the status says only whether there is an answer.
     """
-    memory = memory_of(executor)
+    memory = MEMORIES.of(executor)
     keys = [_key(item) for item in items]
     known: dict[VerdictKey, Judgement] = {}
     open_items: dict[VerdictKey, JudgeItem] = {}
@@ -78,7 +78,7 @@ async def judge_many(executor: SqlExecutor, items: Sequence[JudgeItem]) -> list[
     for (key, item), outcome in zip(open_items.items(), outcomes, strict=True):
         known[key] = judgement = _judgement(item, outcome)
         if judgement.status in LASTING:
-            memory.verdicts.put(key, judgement)
+            memory.verdicts[key] = judgement
     return [known[key] for key in keys]
 
 

@@ -1,13 +1,13 @@
 """A join that the query needs is left out, as an edit of its text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 
-import sqlglot
 from sqlglot import Token, TokenType, exp
-from sqlglot.errors import SqlglotError
 
-from mtsql.query.edits import CLOSING, OPENING, WHERE_ENDS, edit_sql, parse_sql
+from mtsql.query.edits import CLOSING, OPENING, WHERE_ENDS, edit_sql
+from mtsql.query.reading import is_text, parse_sql, tokens_of
+from mtsql.query.scopes import selects_around, sources
 from mtsql.schema import Schema
 
 _JOINING = frozenset(
@@ -37,18 +37,14 @@ def missing_join(sql: str, schema: Schema, rng: Random) -> str | None:
         None where no join can go so that the engine must refuse the rest: there is none, nothing
         else names its columns, or another table may answer for them.
     """
-    tree = parse_sql(sql)
-    if tree is None:
-        return None
-    try:
-        tokens = sqlglot.tokenize(sql, read="sqlite")
-    except SqlglotError:
+    tree, tokens = parse_sql(sql), tokens_of(sql)
+    if tree is None or tokens is None:
         return None
     options = [
         span
         for select in tree.find_all(exp.Select)
         for join in select.args.get("joins") or ()
-        if (span := _span(join, tokens)) is not None and _is_needed(join, select, schema, span)
+        if (span := _span(join, tokens)) is not None and _is_needed(join, select, sql, schema, span)
     ]
     return edit_sql(sql, [(*rng.choice(sorted(options)), "")]) if options else None
 
@@ -77,26 +73,31 @@ def _span(join: exp.Join, tokens: Sequence[Token]) -> tuple[int, int] | None:
     return tokens[first - 1].end + 1, tokens[last].end + 1
 
 
-def _is_needed(join: exp.Join, select: exp.Select, schema: Schema, span: tuple[int, int]) -> bool:
+def _is_needed(
+    join: exp.Join, select: exp.Select, sql: str, schema: Schema, span: tuple[int, int]
+) -> bool:
     """A column outside the span can only be one of the joined table."""
     begin, end = span
     return any(
-        not begin <= column.this.meta["start"] < end and _is_its_own(column, join, select, schema)
+        not begin <= column.this.meta["start"] < end
+        # With the join gone no column is called so: in double quotes it would be a text, no error.
+        and not is_text(column, sql, columns=())
+        and _is_its_own(column, join, schema)
         for column in select.find_all(exp.Column)
         if "start" in column.this.meta
     )
 
 
-def _is_its_own(column: exp.Column, join: exp.Join, select: exp.Select, schema: Schema) -> bool:
+def _is_its_own(column: exp.Column, join: exp.Join, schema: Schema) -> bool:
     """Of all tables around the column, only the joined one may answer for it."""
     name = column.name.lower()
-    if not column.table and (name in _ROW_IDS or _is_text(column)):
+    if not column.table and name in _ROW_IDS:
         return False
     answering: list[exp.Expr] = []
-    for scope in _selects_around(column):
-        if not column.table and name in {one.alias.lower() for one in scope.expressions}:
+    for select in selects_around(column):
+        if not column.table and name in {one.alias.lower() for one in select.expressions}:
             return False
-        for source in _sources(scope):
+        for source in sources(select):
             if column.table:
                 is_answer = source.alias_or_name.lower() == column.table.lower()
             else:
@@ -104,23 +105,6 @@ def _is_its_own(column: exp.Column, join: exp.Join, select: exp.Select, schema: 
             if is_answer:
                 answering.append(source)
     return [id(one) for one in answering] == [id(join.this)]
-
-
-def _is_text(column: exp.Column) -> bool:
-    """SQLite reads an unknown name in double quotes as text, which is no error."""
-    return bool(column.this.args.get("quoted"))
-
-
-def _selects_around(node: exp.Expr) -> Iterator[exp.Select]:
-    while (select := node.find_ancestor(exp.Select)) is not None:
-        yield select
-        node = select
-
-
-def _sources(select: exp.Select) -> list[exp.Expr]:
-    """Tables and derived tables of FROM and its joins."""
-    nodes = [select.args.get("from_"), *(select.args.get("joins") or ())]
-    return [node.this for node in nodes if node is not None]
 
 
 def _may_hold(source: exp.Expr, column: str, schema: Schema) -> bool:

@@ -7,8 +7,12 @@ from random import Random
 
 from sqlglot import exp
 
-from mtsql.query.edits import ColumnKey, column_key, edit_sql, parse_sql, quote
+from mtsql.query.edits import ColumnKey, column_key, edit_sql
+from mtsql.query.names import names_of
+from mtsql.query.reading import is_text, parse_sql
+from mtsql.query.scopes import Scopes
 from mtsql.schema import Schema
+from mtsql.sql.quoting import quote_name, quote_text
 
 _WIDENING = (exp.Or, exp.Not, exp.Union, exp.Except, exp.Case, exp.If, exp.Join)
 """Inside these, a condition that nothing meets may leave rows."""
@@ -68,9 +72,9 @@ def unstored_value(
         return None
     value, texts = rng.choice(sorted(options, key=lambda option: option[0].start))
     text = rng.choice(texts)
-    if value.mark == "'":
-        text = quote(text)
-    edited = edit_sql(sql, [(value.start, value.end, text if value.mark != '"' else f'"{text}"')])
+    if value.mark:
+        text = quote_name(text) if value.mark == '"' else quote_text(text)
+    edited = edit_sql(sql, [(value.start, value.end, text)])
     return UnstoredValue(sql=edited, meant=value.value)
 
 
@@ -78,7 +82,8 @@ def _deciding_values(
     tree: exp.Expr, sql: str, schema: Schema, avoid: Collection[ColumnKey]
 ) -> Iterator[_Value]:
     """Literals without whose condition's rows the whole query has none, or counts none."""
-    names = {column.name.lower() for table in schema.tables for column in table.columns}
+    columns = names_of(schema).tables_by_column
+    scopes = Scopes()
     for comparison in tree.find_all(exp.EQ, exp.GT, exp.GTE, exp.LT, exp.LTE):
         if not _is_decisive(comparison):
             continue
@@ -87,23 +92,18 @@ def _deciding_values(
             (comparison.right, comparison.left),
         ):
             token = written if isinstance(written, exp.Literal) else written.this
-            if isinstance(written, exp.Column):
-                # SQLite reads an unknown name in double quotes as text.
-                if written.table or sql[token.meta.get("start", 0)] != '"':
-                    continue
-                if written.name.lower() in names:
-                    continue
-                is_text = True
-            elif isinstance(written, exp.Literal):
-                is_text = written.is_string
+            if isinstance(written, exp.Literal):
+                is_word = written.is_string
+            elif isinstance(written, exp.Column) and is_text(written, sql, columns):
+                is_word = True
             else:
                 continue
             if isinstance(subject, exp.Column):
-                if column_key(subject) in avoid:
+                if column_key(subject, scopes) in avoid:
                     continue
-            elif is_text or not isinstance(subject, exp.AggFunc):
+            elif is_word or not isinstance(subject, exp.AggFunc):
                 continue
-            if "start" not in token.meta or (is_text and not isinstance(comparison, exp.EQ)):
+            if "start" not in token.meta or (is_word and not isinstance(comparison, exp.EQ)):
                 continue
             start = token.meta["start"]
             is_greater = isinstance(comparison, exp.GT | exp.GTE)
@@ -113,7 +113,7 @@ def _deciding_values(
                 start=start,
                 end=token.meta["end"] + 1,
                 value=written.name,
-                mark=sql[start] if is_text else "",
+                mark=sql[start] if is_word else "",
                 is_lower_bound=is_lower,
                 is_upper_bound=is_bound and not is_lower,
             )

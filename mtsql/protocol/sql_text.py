@@ -42,19 +42,3 @@ def first_statement(sql: str) -> str:
         return sql
     end = next((token.start for token in tokens if token.token_type is TokenType.SEMICOLON), None)
     return sql[:end].strip()
-
-
-def same_statement(one: str, other: str) -> bool:
-    """The same words in the same order; space, comments and a semicolon at the end do not count."""
-    if one == other:
-        return True
-    words, others = _words(one), _words(other)
-    return words is not None and words == others
-
-
-def _words(sql: str) -> list[tuple[TokenType, str]] | None:
-    try:
-        tokens = sqlglot.tokenize(first_statement(sql), read="sqlite")
-    except SqlglotError:
-        return None
-    return [(token.token_type, token.text) for token in tokens]

@@ -1,6 +1,6 @@
-"""The dialogue's memory: which earlier turns matter, and what a proposal keeps of them.
+"""A statement as sets of clauses, so that two can be compared.
 
-Statements are compared clause by clause as sets of normalised elements: free of aliases, of letter
+Each clause is a set of normalised elements: free of aliases, of letter
 case in names and of order where SQL is (not in ORDER BY, nor between the sides of EXCEPT); text
 values keep their case, because the database does. Every clause of the statement counts once,
 wherever it stands; subqueries inside a condition belong to that condition. SELECT DISTINCT does not
@@ -15,20 +15,19 @@ Example: SELECT name FROM shop WHERE city = 'Paris'
     added    limit       3
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
 from mtsql.query.names import Names
+from mtsql.query.reading import SQLITE, is_text, parse_query
+from mtsql.query.scopes import Scopes
 
-_SQLITE = Dialect.get_or_raise("sqlite")
-_GENERATOR = _SQLITE.generator(comments=False)
+_GENERATOR = SQLITE.generator(comments=False)
 """Made once: it costs as much as what it writes here."""
 
 ClauseName = Literal["tables", "columns", "conditions", "grouping", "ordering", "limit"]
@@ -60,15 +59,15 @@ class Clauses:
     columns: frozenset[Element]
     """The expressions that the statement returns."""
     conditions: frozenset[Element]
-    """Conjuncts of WHERE, HAVING and ON, except those that join columns; set operators. Those of
-    what EXCEPT takes away say so."""
+    """Conjuncts of WHERE, HAVING and ON, except those that join columns; set operators. Conditions
+    on the right side of EXCEPT are prefixed `except: `."""
     grouping: frozenset[Element]
     ordering: frozenset[Element]
     """From the second item on with its place: `2. shop.name ASC`."""
     limit: frozenset[Element]
 
 
-def clauses(sql: str, names: Names | None = None, *, with_values: bool = True) -> Clauses | None:
+def clauses(sql: str, names: Names, *, with_values: bool = True) -> Clauses | None:
     """The statement's elements; None if it cannot be parsed as one query that returns columns.
 
     Args:
@@ -82,13 +81,13 @@ def clauses(sql: str, names: Names | None = None, *, with_values: bool = True) -
 
 
 @lru_cache(maxsize=8192)
-def _both_clauses(sql: str, names: Names | None) -> tuple[Clauses | None, Clauses | None]:
+def _both_clauses(sql: str, names: Names) -> tuple[Clauses | None, Clauses | None]:
     """With values and without, from one tree: whoever compares with gold asks for both."""
+    tree = parse_query(sql)
+    if tree is None:
+        return None, None
     try:
-        statements = sqlglot.parse(sql, dialect=_SQLITE)
-        if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-            return None, None
-        tree = _normalise(statements[0], names)
+        tree = _normalise(tree, sql, names)
         exact = _decompose(tree)
     except (SqlglotError, RecursionError):
         return None, None
@@ -112,19 +111,19 @@ _MIRRORED: dict[type[exp.Expr], type[exp.Binary]] = {
 _TESTS = (*_MIRRORED, exp.Like, exp.In, exp.Between)
 
 
-def _normalise(tree: exp.Query, names: Names | None) -> exp.Query:
-    """Changes `tree` in place."""
+def _normalise(tree: exp.Query, sql: str, names: Names) -> exp.Query:
+    """Changes `tree`, which was read from `sql`, in place."""
     for column in list(tree.find_all(exp.Column)):
-        if not column.table and column.this.args.get("quoted") and _is_text(column, names):
+        if is_text(column, sql, names.tables_by_column):
             column.replace(exp.Literal.string(column.name))
     for identifier in tree.find_all(exp.Identifier):
         identifier.set("this", identifier.name.lower())
         identifier.set("quoted", False)
     for select in tree.find_all(exp.Select):
         _inline_output_names(select)
-    scopes = {id(select): _sources(select) for select in tree.find_all(exp.Select)}
+    scopes = Scopes(names)
     for column in tree.find_all(exp.Column):
-        table = _owner(column, scopes, names)
+        table = scopes.table_of(column)
         if table is not None:
             column.set("table", exp.to_identifier(table))
     for table in tree.find_all(exp.Table):
@@ -134,13 +133,6 @@ def _normalise(tree: exp.Query, names: Names | None) -> exp.Query:
         if mirrored and _goes_last(test.left) and not _goes_last(test.right):
             test.replace(mirrored(this=test.right, expression=test.left))
     return tree
-
-
-def _is_text(column: exp.Column, names: Names | None) -> bool:
-    """SQLite reads a name in double quotes as text when no column is called so."""
-    if names is not None:
-        return column.name.lower() not in names.tables_by_column
-    return isinstance(column.parent, _TESTS) and column.arg_key != "this"
 
 
 def _goes_last(node: exp.Expr) -> bool:
@@ -158,38 +150,7 @@ def _inline_output_names(select: exp.Select) -> None:
     select.set("expressions", [item.unalias() for item in select.expressions])
 
 
-def _sources(select: exp.Select) -> dict[str, str]:
-    """Tables of FROM and JOIN by the name that the columns use; a derived table is its alias."""
-    found: dict[str, str] = {}
-    for clause in (select.args.get("from_"), *select.args.get("joins", ())):
-        source = clause.this if clause is not None else None
-        if isinstance(source, exp.Table):
-            found[source.alias_or_name] = source.name
-        elif source is not None:
-            found[source.alias_or_name] = source.alias_or_name
-    return found
-
-
-def _owner(
-    column: exp.Column, scopes: Mapping[int, Mapping[str, str]], names: Names | None
-) -> str | None:
-    """The table of a column: looked up in its own SELECT, then in those around it."""
-    node: exp.Expr | None = column
-    while (node := node.find_ancestor(exp.Select)) is not None:
-        sources = scopes[id(node)]
-        if column.table:
-            if column.table in sources:
-                return sources[column.table]
-        elif len(tables := set(sources.values())) == 1:
-            return tables.pop()
-        elif names is not None:
-            owners = tables & names.tables_by_column.get(column.name, frozenset())
-            if owners:
-                return owners.pop() if len(owners) == 1 else None
-    return None
-
-
-def _forget_values(tree: exp.Query, names: Names | None) -> exp.Query:
+def _forget_values(tree: exp.Query, names: Names) -> exp.Query:
     """Changes a normalised `tree` in place."""
     for distinct in list(tree.find_all(exp.Distinct)):
         if len(distinct.expressions) == 1 and not isinstance(distinct.parent, exp.Select):
@@ -201,9 +162,8 @@ def _forget_values(tree: exp.Query, names: Names | None) -> exp.Query:
     for test in tree.find_all(exp.In):
         if test.expressions and all(isinstance(one, exp.Placeholder) for one in test.expressions):
             test.set("expressions", [exp.Placeholder()])
-    merged: Mapping[str, str] = names.merged if names is not None else {}
     for column in tree.find_all(exp.Column):
-        table, _, name = merged.get(f"{column.table}.{column.name}", "").partition(".")
+        table, _, name = names.merged.get(f"{column.table}.{column.name}", "").partition(".")
         if name:
             column.set("table", exp.to_identifier(table))
             column.set("this", exp.to_identifier(name))

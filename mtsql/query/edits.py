@@ -9,11 +9,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-import sqlglot
 from sqlglot import Token, TokenType, exp
-from sqlglot.errors import SqlglotError
 
+from mtsql.query.names import Names
+from mtsql.query.reading import parse_sql, tokens_of
+from mtsql.query.scopes import Scopes
 from mtsql.schema import Schema
+from mtsql.sql.quoting import quote_text
 
 ColumnKey = tuple[str, str]
 """(table, column) in lower case; the table is empty where the SQL does not tell it."""
@@ -56,31 +58,33 @@ def other_case(value: str) -> str:
     return re.sub(r"\S+", lambda word: word[0].capitalize(), value)
 
 
-def text_conditions(sql: str) -> tuple[TextCondition, ...]:
-    """The equality conditions on text values, in the order of the SQL; () if it does not parse."""
+def text_conditions(sql: str, names: Names | None = None) -> tuple[TextCondition, ...]:
+    """The equality conditions on text values, in the order of the SQL; () if it does not parse.
+
+    Args:
+        names: lets a column without its table find it in a join.
+    """
     tree = parse_sql(sql)
     if tree is None:
         return ()
-    found: list[TextCondition] = []
-    for equality in tree.find_all(exp.EQ):
+    scopes = Scopes(names)
+    found = [
+        TextCondition(
+            column=column_key(column, scopes),
+            value=literal.name,
+            start=literal.meta["start"],
+            end=literal.meta["end"] + 1,
+        )
+        for equality in tree.find_all(exp.EQ)
         for column, literal in (
             (equality.left, equality.right),
             (equality.right, equality.left),
-        ):
-            if (
-                isinstance(column, exp.Column)
-                and isinstance(literal, exp.Literal)
-                and literal.is_string
-                and "start" in literal.meta
-            ):
-                found.append(
-                    TextCondition(
-                        column=column_key(column),
-                        value=literal.name,
-                        start=literal.meta["start"],
-                        end=literal.meta["end"] + 1,
-                    )
-                )
+        )
+        if isinstance(column, exp.Column)
+        and isinstance(literal, exp.Literal)
+        and literal.is_string
+        and "start" in literal.meta
+    ]
     return tuple(sorted(found, key=lambda condition: condition.start))
 
 
@@ -104,7 +108,7 @@ def flip_case(sql: str, columns: Collection[ColumnKey], *, question: str = "") -
     return edit_sql(
         sql,
         [
-            (condition.start, condition.end, quote(_respelt(condition.value, question)))
+            (condition.start, condition.end, quote_text(_respelt(condition.value, question)))
             for condition in text_conditions(sql)
             if condition.column in columns
         ],
@@ -177,10 +181,7 @@ def condition_key(text: str) -> str:
 
 def _conditions(sql: str) -> Iterator[tuple[int, int, str]]:
     """For each condition: the span to cut so that valid SQL remains, and the condition's text."""
-    try:
-        tokens = sqlglot.tokenize(sql, read="sqlite")
-    except SqlglotError:
-        return
+    tokens = tokens_of(sql) or []
     for index, token in enumerate(tokens):
         if token.token_type is not TokenType.WHERE:
             continue
@@ -227,27 +228,9 @@ def _split_where(tokens: Sequence[Token], begin: int) -> list[tuple[int, int]]:
     return parts if all(begin <= last for begin, last in parts) else []
 
 
-def column_key(column: exp.Column) -> ColumnKey:
-    """Resolve aliases by the SELECT around the column."""
-    select = column.find_ancestor(exp.Select)
-    tables: dict[str, str] = {}
-    if select is not None:
-        sources: list[exp.Expr | None] = [select.args.get("from_")]
-        sources += select.args.get("joins") or []
-        for source in sources:
-            if source is not None and isinstance(source.this, exp.Table):
-                table: exp.Table = source.this
-                tables[table.alias_or_name.lower()] = table.name.lower()
-    if column.table:
-        return tables.get(column.table.lower(), column.table.lower()), column.name.lower()
-    return next(iter(tables.values())) if len(tables) == 1 else "", column.name.lower()
-
-
-def parse_sql(sql: str) -> exp.Expr | None:
-    try:
-        return sqlglot.parse_one(sql, read="sqlite")
-    except SqlglotError:
-        return None
+def column_key(column: exp.Column, scopes: Scopes) -> ColumnKey:
+    """Of a column in the tree that `scopes` reads."""
+    return scopes.table_of(column) or column.table.lower(), column.name.lower()
 
 
 def _is_bare_name(name: str) -> bool:
@@ -256,10 +239,6 @@ def _is_bare_name(name: str) -> bool:
         return False
     tree = parse_sql(f"SELECT {name} FROM x WHERE {name} = 1 ORDER BY {name}")
     return tree is not None and len(list(tree.find_all(exp.Column))) == 3
-
-
-def quote(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def edit_sql(sql: str, edits: Sequence[tuple[int, int, str]]) -> str:

@@ -38,7 +38,7 @@ class ClauseMatch:
 
 
 @lru_cache(maxsize=8192)
-def match_clauses(sql: str, gold_sql: str, names: Names | None = None) -> ClauseMatch:
+def match_clauses(sql: str, gold_sql: str, names: Names) -> ClauseMatch:
     """Never raises, whatever the texts are."""
     exact, loose = _clauses(sql, names, True), _clauses(sql, names, False)
     return ClauseMatch(
@@ -48,7 +48,7 @@ def match_clauses(sql: str, gold_sql: str, names: Names | None = None) -> Clause
     )
 
 
-def _clauses(sql: str, names: Names | None, with_values: bool) -> Clauses | None:
+def _clauses(sql: str, names: Names, with_values: bool) -> Clauses | None:
     return None if len(sql) > MAX_SQL_CHARS else clauses(sql, names, with_values=with_values)
 
 

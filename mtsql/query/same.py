@@ -1,11 +1,30 @@
-"""When two texts are the same SQL."""
+"""When two texts are the same SQL: the one rule by which the environment and the rewards count.
 
-from collections.abc import Sequence
+Same are texts of the same words in the same order. Comments, blanks, semicolons at the end and the
+case of names and keywords do not count; that of text values does, because the database looks at it.
+
+    SELECT a FROM t      select A from T ; -- a    same
+    SELECT 'a'           SELECT 'A'                different
+    SELECT m = "May"     SELECT m = 'May'          same: SQLite compares with a text
+    SELECT 1; SELECT 2   SELECT 1                  different: the first is refused when it runs
+
+EX has a rule of its own (`mtsql.evaluation.ex.text.same_tokens`), because it gives a verdict
+without running a query: there two texts may only be the same if nothing can tell their rows apart.
+Here no schema is known, so a name in double quotes counts as a text wherever a comparison or a
+list after IN has its value; it costs nothing but one more query or verdict if it is a column.
+"""
+
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-import sqlglot
-from sqlglot import TokenType
-from sqlglot.errors import SqlglotError
+from sqlglot import Token, TokenType
+
+from mtsql.query.reading import reads_as_text, tokens_of
+
+
+def same_statement(one: str, other: str) -> bool:
+    """Whether both texts say the same; texts that cannot be cut into words may differ in blanks."""
+    return one == other or _words(one) == _words(other)
 
 
 def first_uses(proposals: Sequence[str]) -> tuple[int, ...]:
@@ -33,21 +52,25 @@ _LIST = (TokenType.L_PAREN, TokenType.COMMA)
 
 @lru_cache(maxsize=8192)
 def _words(sql: str) -> tuple[str, ...]:
-    try:
-        tokens = sqlglot.tokenize(sql, read="sqlite")
-    except SqlglotError:
+    tokens = tokens_of(sql)
+    if tokens is None:
         return (" ".join(sql.split()),)
-    words: list[str] = []
+    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
+        tokens.pop()
+    return tuple(_spelt(sql, tokens))
+
+
+def _spelt(sql: str, tokens: Sequence[Token]) -> Iterator[str]:
+    """Names and keywords in lower case, texts in quotes."""
     before, is_listed = TokenType.UNKNOWN, False
-    for one in tokens:
-        kind = one.token_type
+    for token in tokens:
+        kind = token.token_type
         is_listed = kind is not TokenType.R_PAREN and (is_listed or before is TokenType.IN)
-        # SQLite reads a name in double quotes as text where no column is called so.
+        is_value = before in _COMPARISONS or (is_listed and before in _LIST)
         is_text = kind is TokenType.STRING or (
             kind is TokenType.IDENTIFIER
-            and sql[one.start] == '"'
-            and (before in _COMPARISONS or (is_listed and before in _LIST))
+            and is_value
+            and reads_as_text(sql, token.start, token.text, columns=())
         )
-        words.append(f"'{one.text}'" if is_text else one.text.lower())
+        yield f"'{token.text}'" if is_text else token.text.lower()
         before = kind
-    return tuple(words[:-1] if words[-1:] == [";"] else words)

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
+from mtsql.per_object import PerObject
 from mtsql.schema import Schema
 from mtsql.shown.results import preview_cell
+from mtsql.sql.quoting import quote_name, quote_text
 from mtsql.sql.records import Cell, QueryLimits, QueryRequest, QueryStatus, SqlExecutor
 
 NUM_ROWS = 1000
@@ -20,9 +21,15 @@ TIMEOUT_S = 1.0
 Examples = Mapping[tuple[str, str], tuple[str, ...]]
 """Values by (table, column), each as an SQL literal; a column without any is missing."""
 
-_cache: WeakKeyDictionary[SqlExecutor, dict[tuple[str, int, Schema], Examples]] = (
-    WeakKeyDictionary()
-)
+_Key = tuple[str, int, Schema]
+"""(db_id, limit, schema)"""
+
+
+def _nothing_known(_executor: SqlExecutor) -> dict[_Key, Examples]:
+    return {}
+
+
+_known: PerObject[SqlExecutor, dict[_Key, Examples]] = PerObject(_nothing_known)
 
 
 async def example_values(
@@ -33,7 +40,7 @@ async def example_values(
     Bounded in rows, time and length; a column that cannot be read has none. Kept for as long as the
     executor lives, unless its machinery failed.
     """
-    known = _cache.setdefault(executor, {})
+    known = _known.of(executor)
     key = (db_id, limit, schema)
     if key in known:
         return known[key]
@@ -60,21 +67,15 @@ async def example_values(
 
 def _query(table: str, column: str, limit: int) -> str:
     # With its table before it, a name that does not exist is an error, not a text.
-    name = _quoted(column)
+    source, name = quote_name(table), quote_name(column)
     return (
-        f"SELECT DISTINCT s.{name} FROM (SELECT {_quoted(table)}.{name} AS {name} "
-        f"FROM {_quoted(table)} LIMIT {NUM_ROWS}) AS s WHERE s.{name} IS NOT NULL LIMIT {limit}"
+        f"SELECT DISTINCT s.{name} FROM (SELECT {source}.{name} AS {name} "
+        f"FROM {source} LIMIT {NUM_ROWS}) AS s WHERE s.{name} IS NOT NULL LIMIT {limit}"
     )
-
-
-def _quoted(identifier: str) -> str:
-    escaped = identifier.replace('"', '""')
-    return f'"{escaped}"'
 
 
 def _literal(cell: Cell) -> str:
     value = preview_cell(cell, MAX_CHARS)
     if not isinstance(value, str) or isinstance(cell, bytes | float):
         return str(value)
-    escaped = value.replace("'", "''")
-    return f"'{escaped}'"
+    return quote_text(value)

@@ -9,7 +9,7 @@ from mtsql.query.names import Names
 
 
 def relevant_turns(
-    sql: str, history: Sequence[PastTurn], names: Names | None = None, *, limit: int = 2
+    sql: str, history: Sequence[PastTurn], names: Names, *, limit: int = 2
 ) -> list[PastTurn]:
     """Earlier turns that share a table with the statement, most recent first.
 

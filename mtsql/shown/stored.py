@@ -7,12 +7,10 @@ empty result tells why. The environment looks the value up and shows what is sto
 from dataclasses import dataclass
 from functools import lru_cache
 
-import sqlglot
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
-
 from mtsql.query.edits import text_conditions
+from mtsql.query.names import names_of
 from mtsql.schema import Schema
+from mtsql.sql.quoting import quote_name, quote_text
 
 MAX_VALUES = 3
 """Stored values shown for one condition."""
@@ -34,48 +32,24 @@ def lookups(sql: str, schema: Schema) -> tuple[Lookup, ...]:
         SELECT DISTINCT "city" FROM "shop" WHERE "city" LIKE '%Rome%' ESCAPE '\\' LIMIT 3
     SQLite's LIKE ignores the case of ASCII letters.
     """
+    names = names_of(schema)
+    spelling = {table.name.lower(): table.name for table in schema.tables}
     found: dict[str, Lookup] = {}
-    for condition in text_conditions(sql):
-        table = _table_of(condition.column, sql, schema)
-        if table is None or not condition.value.strip():
+    for condition in text_conditions(sql, names):
+        table, column = condition.column
+        if column not in names.columns.get(table, ()) or not condition.value.strip():
             continue
-        column = condition.column[1]
+        stored = quote_name(column)
         statement = (
-            f"SELECT DISTINCT {_name(column)} FROM {_name(table)} WHERE {_name(column)} "
+            f"SELECT DISTINCT {stored} FROM {quote_name(spelling[table])} WHERE {stored} "
             f"LIKE {_pattern(condition.value)} ESCAPE '\\' LIMIT {MAX_VALUES}"
         )
         found.setdefault(statement, Lookup(column=column, sql=statement))
     return tuple(found.values())
 
 
-def _table_of(key: tuple[str, str], sql: str, schema: Schema) -> str | None:
-    """The table that holds the column; None when several of the query's tables do, or none."""
-    table, column = key
-    named = {table} if table else _tables(sql)
-    holders = [
-        candidate.name
-        for candidate in schema.tables
-        if candidate.name.lower() in named
-        and any(one.name.lower() == column for one in candidate.columns)
-    ]
-    return holders[0] if len(holders) == 1 else None
-
-
-def _tables(sql: str) -> set[str]:
-    try:
-        tree = sqlglot.parse_one(sql, read="sqlite")
-    except SqlglotError:
-        return set()
-    return {table.name.lower() for table in tree.find_all(exp.Table)}
-
-
-def _name(identifier: str) -> str:
-    escaped = identifier.replace('"', '""')
-    return f'"{escaped}"'
-
-
 def _pattern(value: str) -> str:
+    """Of texts that contain the value."""
     for special in ("\\", "%", "_"):
         value = value.replace(special, "\\" + special)
-    escaped = value.replace("'", "''")
-    return f"'%{escaped}%'"
+    return quote_text(f"%{value}%")

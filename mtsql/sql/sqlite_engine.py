@@ -18,6 +18,7 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from mtsql.sql.engine import ErrorKind, collect, failed, refuse_text
+from mtsql.sql.quoting import quote_name
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
 from mtsql.sql.sqlite_refusal import COMMENTS, explain_refusal
 
@@ -179,7 +180,7 @@ class SqliteEngine:
             "SELECT name FROM sqlite_master "
             "WHERE type = 'table' AND sql LIKE 'create virtual table%'"
         )
-        quoted = ['"' + str(name).replace('"', '""') + '"' for (name,) in rows.fetchall()]
+        quoted = [quote_name(str(name)) for (name,) in rows.fetchall()]
         for source in ["json_each('[]')", "json_tree('[]')", *quoted]:
             # A module this build of SQLite lacks: only queries on that one table fail.
             with suppress(sqlite3.OperationalError):

@@ -6,6 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from random import Random
 
+from mtsql.sql.quoting import quote_name
+
 NUM_VARIANTS = 39
 """As many as the official suites have at the median."""
 DROPPED = 0.2
@@ -39,7 +41,7 @@ def _vary(connection: sqlite3.Connection, rng: Random) -> None:
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     )
     for name in [row[0].decode() for row in names.fetchall()]:
-        quoted = '"' + name.replace('"', '""') + '"'
+        quoted = quote_name(name)
         rows = connection.execute(f"SELECT * FROM {quoted}").fetchall()
         kept = [row for row in rows if rng.random() > DROPPED]
         rng.shuffle(kept)

@@ -1,16 +1,18 @@
 """The environment on real SQLite files: every branch, played by hand."""
 
 import asyncio
+import json
 import pickle
 import time
 
 import pytest
 
 from envs.play import GenerationFault, OutOfTokens, collect
-from envs.turn import PastTurn, TurnEnv
+from envs.turn import TurnEnv
 from helpers.hand_made import ANSWER, EXECUTE, IN_PARIS, correct, propose
 from helpers.shop_sales import COUNT_PARIS, FIRST, SECOND, play, write_sales
 from mtsql.config.environment import EnvironmentConfig
+from mtsql.dialogue import PastTurn
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall, render_action
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
@@ -274,6 +276,46 @@ class Broken:
 
     async def execute_many(self, requests):
         return [QueryResult(status=QueryStatus.INFRA_FAULT, message="down") for _ in requests]
+
+
+def test_a_query_that_is_nested_too_deeply_to_be_read_is_shown_without_stored_values(database):
+    # SQLite runs it, sqlglot meets Python's limit on recursion.
+    deep = f"SELECT id FROM shop WHERE city = 'paris' AND id = {'(' * 80}1{')' * 80}"
+    run = play(database, propose(deep), EXECUTE, ANSWER)
+    assert run.replies[1] == {"columns": ["id"], "rows": [], "num_rows": 0, "note": "empty"}
+    assert run.ending is Ending.ANSWERED
+
+
+def r1(code):
+    return (
+        '<tool_call>\n{"name": "exec_sql", "arguments": '
+        + json.dumps({"code": code})
+        + "}\n</tool_call>"
+    )
+
+
+def test_where_messages_name_their_sql_a_repeated_query_is_no_correction(database):
+    run = play(
+        database,
+        r1(COUNT_PARIS),
+        r1(COUNT_PARIS.replace("SELECT", "select").replace("shop", "SHOP") + " ; -- again"),
+        r1(COUNT_PARIS.replace("Paris", "paris")),
+        dialect="mtsql_r1",
+        prompt="compact",
+    )
+    assert run.trajectory.proposals == (COUNT_PARIS, COUNT_PARIS.replace("Paris", "paris"))
+
+
+def test_what_is_left_of_a_refused_text_of_two_statements_is_run(database):
+    run = play(
+        database,
+        r1(f"{COUNT_PARIS}; SELECT 2"),
+        r1(COUNT_PARIS),
+        dialect="mtsql_r1",
+        prompt="compact",
+    )
+    assert run.replies[0]["error"] == "multiple_statements"
+    assert run.replies[1]["rows"] == [[2]]
 
 
 def test_a_fault_of_the_executor_ends_the_turn_unscored():

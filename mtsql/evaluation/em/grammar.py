@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mtsql.evaluation.em.tokens import NotInSubset, tokenize
-from mtsql.query.spider_names import Names, names_of
+from mtsql.query.names import Names, names_of
 from mtsql.schema import Schema
 
 MAX_DEPTH = 64

@@ -31,7 +31,7 @@ from mtsql.evaluation.em.grammar import (
     read,
 )
 from mtsql.evaluation.rules import OFFICIAL, Rules, judged_text
-from mtsql.query.spider_names import Names, names_of
+from mtsql.query.names import Names, names_of
 from mtsql.schema import Schema
 
 COMPONENTS = (

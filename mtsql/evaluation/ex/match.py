@@ -33,7 +33,7 @@ class SearchLimitError(Exception):
     """No permutation was found within `MAX_CELLS_TRIED`, and none was excluded."""
 
 
-class Answer:
+class ResultRows:
     """The rows of one result [R][C], with what comparisons need of them, computed once."""
 
     def __init__(self, result: QueryResult) -> None:
@@ -80,12 +80,12 @@ class Answer:
         cells = chain.from_iterable(self.rows)
         return UNREADABLE in "".join([cell for cell in cells if type(cell) is str])
 
-    def readable(self) -> "Answer":
+    def readable(self) -> "ResultRows":
         """The same without marks for text that is not UTF-8."""
         if not self.has_unreadable:
             return self
         rows = tuple(tuple(map(_readable, row)) for row in self.rows)
-        copy = Answer.__new__(Answer)
+        copy = ResultRows.__new__(ResultRows)
         copy.rows, copy.truncated = rows, self.truncated
         return copy
 
@@ -116,8 +116,9 @@ def execution_match(
 ) -> bool:
     """Whether some permutation of the prediction's columns gives the gold rows.
 
-    Both results must have run (`status` OK) under the same row cap, so that one which is cut has
-    more rows than one which is not; the caller judges failures and pairs that are both cut.
+    For two results at hand; `mtsql.evaluation.judge` also runs the queries, many at once. Both
+    results must have run (`status` OK) under the same row cap, so that one which is cut has more
+    rows than one which is not; the caller judges failures and pairs that are both cut.
 
     Args:
         gold: `rows` [R][C].
@@ -127,19 +128,19 @@ def execution_match(
     Raises:
         SearchLimitError: too many permutations are possible.
     """
-    return answer_match(Answer(gold), pred, ordered=ordered, rules=rules)
+    return rows_match(ResultRows(gold), pred, ordered=ordered, rules=rules)
 
 
-def answer_match(
-    answer: Answer, result: QueryResult, *, ordered: bool, rules: Rules = OFFICIAL
+def rows_match(
+    gold: ResultRows, pred: QueryResult, *, ordered: bool, rules: Rules = OFFICIAL
 ) -> bool:
     """`execution_match` for a gold that is compared more than once."""
-    if not answer.rows and not result.rows:
+    if not gold.rows and not pred.rows:
         return not rules.empty_is_wrong
-    return answer.is_same(result) or _match(answer, Answer(result), ordered, rules)
+    return gold.is_same(pred) or _match(gold, ResultRows(pred), ordered, rules)
 
 
-def _match(gold: Answer, pred: Answer, ordered: bool, rules: Rules) -> bool:
+def _match(gold: ResultRows, pred: ResultRows, ordered: bool, rules: Rules) -> bool:
     if gold.truncated != pred.truncated or not gold.rows:
         return False
     if len(gold.rows) != len(pred.rows) or len(gold.rows[0]) != len(pred.rows[0]):
@@ -152,21 +153,21 @@ def _match(gold: Answer, pred: Answer, ordered: bool, rules: Rules) -> bool:
     return rules.numbers_by_value or _same_by_text(gold, pred, ordered)
 
 
-def strict_match(gold: Answer, pred: Answer, *, ordered: bool) -> bool:
+def strict_match(gold: ResultRows, pred: ResultRows, *, ordered: bool) -> bool:
     """Stricter than EX: columns stay where they are. Rows are a bag, or a sequence if `ordered`."""
     if gold.truncated or pred.truncated or len(gold.rows) != len(pred.rows):
         return False
     return gold.rows == pred.rows or (not ordered and gold.bag == pred.bag)
 
 
-def _can_be_permuted(gold: Answer, pred: Answer, ordered: bool) -> bool:
+def _can_be_permuted(gold: ResultRows, pred: ResultRows, ordered: bool) -> bool:
     if ordered:
         # Rows stay where they are, so each column must be found as a whole.
         return Counter(gold.columns) == Counter(pred.columns)
     return gold.bag == pred.bag or _has_permutation(gold.columns, pred.columns)
 
 
-def _same_by_text(gold: Answer, pred: Answer, ordered: bool) -> bool:
+def _same_by_text(gold: ResultRows, pred: ResultRows, ordered: bool) -> bool:
     """The official check on rows whose cells are sorted by text; it fails where 1 meets 1.0."""
     fractions, integers = gold.fractions | pred.fractions, gold.integers | pred.integers
     if 0.0 not in fractions and fractions.isdisjoint(integers):

@@ -1,6 +1,17 @@
 """EX of one pair, as a dialogue: it asks for results and is sent them, until it knows the verdict.
 
-Many trials run in step (`mtsql.evaluation.judge`), so that one call carries what all of them need.
+A trial is a generator: it yields requests, is sent their results in the same order, and returns its
+outcome. `judge_many` plays many trials in step, so that one call carries what all of them need:
+
+    judge_many                      trial of pair 1              trial of pair 2
+    next(trial)                     yield [gold, pred]           yield [gold, pred]
+    execute_many(these 4)
+    trial.send(its results)         return Outcome(ex=False)     yield [gold, pred on 3 more]
+    execute_many(these 6)
+    trial.send(its results)                                      return Outcome(ex=True)
+
+Inside a trial, `yield from` hands requests and results through: run_case -> _suite -> _ask, the
+only function that yields.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -10,10 +21,10 @@ from itertools import islice
 from typing import TypeVar
 
 from mtsql.evaluation.ex.match import (
-    Answer,
+    ResultRows,
     SearchLimitError,
-    answer_match,
     needs_order,
+    rows_match,
     strict_match,
 )
 from mtsql.evaluation.ex.plugging import plugged
@@ -126,13 +137,13 @@ def _no_answer(case: Case, gold: _Gold, memory: Memory) -> Trial[Outcome]:
     """Wrong as soon as gold runs on one database; where it runs on none, that is gold's fault."""
     unknown: Outcome | None = None
     for db_ids in _growing(case.db_ids):
-        for answer, _ in (
+        for gold_rows, _ in (
             yield from _ask(case, gold.executed, [(db_id, None) for db_id in db_ids], memory)
         ):
-            if isinstance(answer, Answer):
+            if isinstance(gold_rows, ResultRows):
                 ex_strict = False if case.with_strict else None
                 return Outcome(ex=False, status=NO_ANSWER, message=NO_SQL, ex_strict=ex_strict)
-            unknown = unknown or _gold_failed(answer)
+            unknown = unknown or _gold_failed(gold_rows)
     assert unknown is not None
     return unknown
 
@@ -145,8 +156,8 @@ def _suite(case: Case, gold: _Gold, pred_sql: str, memory: Memory) -> Trial[Outc
     groups = iter((case.db_ids,)) if is_gold else _growing(case.db_ids)
     for db_ids in groups:
         texts = [(db_id, None if is_gold else pred_sql) for db_id in db_ids]
-        for answer, pred in (yield from _ask(case, gold.executed, texts, memory)):
-            outcome = _compare(case, answer, pred, ordered=gold.ordered)
+        for gold_rows, pred in (yield from _ask(case, gold.executed, texts, memory)):
+            outcome = _compare(case, gold_rows, pred, ordered=gold.ordered)
             if outcome.ex is False:
                 return outcome
             if outcome.ex is None:
@@ -175,8 +186,8 @@ def _plug(case: Case, gold: _Gold, pred_sql: str, own: Outcome, memory: Memory) 
     while group := list(dict.fromkeys(map(put_year, islice(candidates, PLUGGED_AT_ONCE)))):
         texts = [(first, sql) for sql in group]
         results = yield from _ask(case, gold.executed, texts, memory)
-        for sql, (answer, pred) in zip(group, results, strict=True):
-            outcome = _compare(case, answer, pred, ordered=gold.ordered)
+        for sql, (gold_rows, pred) in zip(group, results, strict=True):
+            outcome = _compare(case, gold_rows, pred, ordered=gold.ordered)
             if outcome.ex and others:
                 outcome = yield from _suite(case, gold, sql, memory)
             if outcome.ex:
@@ -192,32 +203,32 @@ def _strict(case: Case, pred_sql: str, memory: Memory) -> Trial[bool | None]:
     gold = _gold(case.gold_sql, rules)
     texts = [(db_id, comparable_sql(pred_sql, rules)) for db_id in case.db_ids]
     verdict: bool | None = True
-    for answer, pred in (yield from _ask(case, gold.executed, texts, memory)):
+    for gold_rows, pred in (yield from _ask(case, gold.executed, texts, memory)):
         assert pred is not None
-        if isinstance(answer, QueryResult) or pred.status is QueryStatus.INFRA_FAULT:
+        if isinstance(gold_rows, QueryResult) or pred.status is QueryStatus.INFRA_FAULT:
             verdict = None
             continue
         is_ok = pred.status is QueryStatus.OK
-        if not is_ok or not strict_match(answer, Answer(pred), ordered=gold.ordered):
+        if not is_ok or not strict_match(gold_rows, ResultRows(pred), ordered=gold.ordered):
             return False
     return verdict
 
 
 def _ask(
     case: Case, gold_sql: str, texts: Sequence[tuple[str, str | None]], memory: Memory
-) -> Trial[list[tuple[Answer | QueryResult, QueryResult | None]]]:
+) -> Trial[list[tuple[ResultRows | QueryResult, QueryResult | None]]]:
     """Results of gold and of (db_id, prediction); of a gold that failed, its result as it is.
 
     A prediction that is gold itself is None, and so is its result.
     """
-    golds: dict[str, Answer | QueryResult] = {}
+    golds: dict[str, ResultRows | QueryResult] = {}
     missing: list[QueryRequest] = []
     for db_id in dict.fromkeys(db_id for db_id, _ in texts):
-        answer = memory.golds.get((db_id, gold_sql, id(case.limits)))
-        if answer is None:
+        gold_rows = memory.golds.get((db_id, gold_sql, id(case.limits)))
+        if gold_rows is None:
             missing.append(QueryRequest(db_id=db_id, sql=gold_sql, limits=case.limits))
         else:
-            golds[db_id] = answer
+            golds[db_id] = gold_rows
     if case.cut_rows and missing:
         golds |= _learn(missing, (yield missing), memory)
         missing = []
@@ -240,20 +251,20 @@ def _ask(
 
 def _learn(
     requests: Sequence[QueryRequest], results: Sequence[QueryResult], memory: Memory
-) -> dict[str, Answer | QueryResult]:
+) -> dict[str, ResultRows | QueryResult]:
     """Results of gold by database; those that may be compared are remembered."""
-    golds: dict[str, Answer | QueryResult] = {}
+    golds: dict[str, ResultRows | QueryResult] = {}
     for request, result in zip(requests, results, strict=True):
         golds[request.db_id] = result
         if result.status is QueryStatus.OK:
-            golds[request.db_id] = answer = Answer(result)
-            memory.golds.put((request.db_id, request.sql, id(request.limits)), answer)
+            golds[request.db_id] = gold_rows = ResultRows(result)
+            memory.keep_gold((request.db_id, request.sql, id(request.limits)), gold_rows)
     return golds
 
 
-def _enough(case: Case, gold: Answer | QueryResult | None) -> QueryLimits:
+def _enough(case: Case, gold: ResultRows | QueryResult | None) -> QueryLimits:
     """A prediction with more rows than gold is wrong, whatever they are: no more are fetched."""
-    if not case.cut_rows or not isinstance(gold, Answer) or gold.truncated:
+    if not case.cut_rows or not isinstance(gold, ResultRows) or gold.truncated:
         return case.limits
     num_rows = max(LEAST_ROWS, 1 << len(gold.rows).bit_length())
     return _limits(case.limits, min(case.limits.max_rows, num_rows))
@@ -282,7 +293,7 @@ def _gold_failed(gold: QueryResult) -> Outcome:
 
 
 def _compare(
-    case: Case, gold: Answer | QueryResult, pred: QueryResult | None, *, ordered: bool
+    case: Case, gold: ResultRows | QueryResult, pred: QueryResult | None, *, ordered: bool
 ) -> Outcome:
     if isinstance(gold, QueryResult):
         return _gold_failed(gold)
@@ -296,7 +307,7 @@ def _compare(
         message = f"gold: more than {case.limits.max_rows} rows; raise max_rows to judge it"
         return Outcome(ex=None, status=GOLD_FAILED, message=message)
     try:
-        ex = answer_match(gold, pred, ordered=ordered, rules=case.rules)
+        ex = rows_match(gold, pred, ordered=ordered, rules=case.rules)
     except SearchLimitError:
         return Outcome(ex=None, status=TOO_MANY, message="too many permutations of columns")
     if gold.rows or pred.rows:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtsql.evaluation.ex import remembered as memory
+from mtsql.evaluation.ex.match import ResultRows
 from mtsql.evaluation.ex.plugging import plugged
+from mtsql.evaluation.ex.remembered import MEMORIES, Memory
 from mtsql.evaluation.ex.text import same_tokens
 from mtsql.evaluation.judge import JudgeItem, judge_many
 from mtsql.evaluation.records import Judgement
@@ -96,21 +97,22 @@ def test_a_verdict_of_the_clock_or_of_the_machine_is_not_remembered() -> None:
 def test_memories_end_with_their_executor() -> None:
     executor = Scripted({("a", "g"): rows((1,)), ("a", "p"): rows((1,))})
     judge(executor, item("g", "p"))
-    key = id(executor)
-    assert key in memory._MEMORIES
+    num_memories = len(MEMORIES)
     del executor
     gc.collect()
-    assert key not in memory._MEMORIES
+    assert len(MEMORIES) == num_memories - 1
 
 
-def test_old_values_make_room() -> None:
-    recent: memory.Recent[str, int] = memory.Recent(10, size_of=lambda value: value)
-    for name, value in (("a", 4), ("b", 4), ("huge", 11)):
-        recent.put(name, value)
-    assert recent.get("a") == 4  # used, so that b is the oldest
-    recent.put("c", 3)
-    assert (recent.get("a"), recent.get("b"), recent.get("c")) == (4, None, 3)
-    assert recent.get("huge") is None
+def test_old_golds_make_room() -> None:
+    # A result of R rows and one column counts as 10 + 2 R.
+    memory = Memory(max_gold_cells=40)
+    num_rows = {"a": 2, "b": 2, "c": 2, "huge": 16}
+    golds = {name: ResultRows(rows(*[(0,)] * num)) for name, num in num_rows.items()}
+    for name in ("a", "b", "huge"):
+        memory.keep_gold(("db", name, 0), golds[name])
+    assert memory.golds.get(("db", "a", 0)) is golds["a"]  # used, so that b is the oldest
+    memory.keep_gold(("db", "c", 0), golds["c"])
+    assert [name for name in golds if ("db", name, 0) in memory.golds] == ["a", "c"]
 
 
 def test_the_same_query_is_not_run_twice() -> None:

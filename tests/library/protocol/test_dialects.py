@@ -19,7 +19,7 @@ from mtsql.protocol import (
     ParseFailure,
     ToolCall,
 )
-from mtsql.protocol.sql_text import first_statement, is_query, same_statement
+from mtsql.protocol.sql_text import first_statement, is_query
 
 ONE = "SELECT 1"
 PROPOSE = ToolCall(name=ActionName.PROPOSE, sql=ONE)
@@ -384,22 +384,6 @@ def test_where_a_statement_ends():
     assert first_statement("SELECT 'open") == "SELECT 'open"
     assert is_query("/* a */ WITH a AS (SELECT 1) SELECT * FROM a")
     assert not is_query("DROP TABLE shop")
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "is_same"),
-    [
-        ("SELECT  a FROM t;", "SELECT a\nFROM t", True),
-        ("SELECT a -- name\nFROM t", "SELECT a FROM t", True),
-        ("SELECT 'a  b'", "SELECT 'a b'", False),
-        ("SELECT 'a'", 'SELECT "a"', False),
-        ("SELECT a", "SELECT A", False),
-        ("SELECT 'open", "SELECT 'open", True),
-        ("SELECT 'open", "SELECT 'other", False),
-    ],
-)
-def test_the_same_statement(one, other, is_same):
-    assert same_statement(one, other) is same_statement(other, one) is is_same
 
 
 # Chains of views --------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from helpers.hand_steps import (
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
-from mtsql.query.same import first_uses
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.rewards.generation import generation_rewards, generation_values
 from mtsql.rewards.verdicts import execution_values, memory_rewards, memory_values, verdict_rewards
@@ -183,19 +182,6 @@ def test_the_same_text_is_no_new_proposal(same):
     )
     assert verdict_rewards(trajectory, GOLD) == (None, None, 0.1, None, None, None, None)
     assert generation_values(trajectory) == (0.5, None, None, None, None, None, None)
-
-
-def test_texts_are_the_same_up_to_comments_spaces_and_case_of_names():
-    sqls = ("SELECT a FROM t", "select A\nfrom T ;", "SELECT b FROM t", "SELECT a FROM t -- b")
-    assert first_uses(sqls) == (0, 0, 2, 0)
-    assert first_uses(("SELECT 'a'", "SELECT 'A'", 'SELECT "a"', "SELECT a")) == (0, 1, 2, 2)
-    quoted = [f'SELECT "Id" FROM "T" WHERE m = {value}' for value in ('"May"', '"MAY"', "'May'")]
-    assert first_uses((*quoted, 'select "ID" from "t" where M = "May"')) == (0, 1, 0, 0)
-    listed = [f'SELECT id FROM t WHERE m IN ("May", "{value}")' for value in ("June", "june")]
-    assert first_uses(listed) == (0, 1)
-    inner = [f'SELECT id FROM t WHERE m IN (SELECT "{name}" FROM u)' for name in ("m", "M")]
-    assert first_uses(inner) == (0, 0)
-    assert first_uses(("SELECT 'x", "SELECT  'x", "SELECT 'y")) == (0, 0, 2)  # cannot be read
 
 
 def test_after_a_right_result_was_passed_nothing_more_is_earned():
