@@ -26,7 +26,7 @@ from envs.play import remembered
 from envs.prompts import prompt_version
 from envs.scripts.policy import scripted_trajectories
 from envs.turn import TurnEnv
-from helpers.hand_made import qwen_tokenizer
+from helpers.tokenizers import qwen_tokenizer
 from mtsql.config.learning import ScriptConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.embedded import generate

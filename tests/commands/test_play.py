@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from helpers.hand_made import DIALOGUE, SCHEMA, write_shops
 from helpers.places import ROOT
+from helpers.shops import DIALOGUE, SCHEMA, write_shops
 from mtsql.data.dataset import write_dataset
 from mtsql.protocol import ACTIONS, DIALECTS, ParseFailure, parse_action
 from recipes.main import main
@@ -37,7 +37,7 @@ TRANSCRIPT = """\
 Dialogue hand-0 (2 turns) on database shops, gold history.
 shop(id number primary key, name text, city text)
 
-Turn 1 of 2: show the names of all shops in Paris
+Turn 1 of 2: show all shops in Paris
 [7 left] > propose SELECT name FROM shop
 {"ok": true}
 [6 left] > execute

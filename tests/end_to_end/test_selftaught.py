@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from helpers.places import ROOT
-from helpers.small_runs import COMMAND, LIMIT_S, SMALL_MODEL, call, environment
+from helpers.runs import COMMAND, LIMIT_S, SMALL_MODEL, call, environment
 from mtsql.config.load import load_config
 from mtsql.selftaught.records import read_selection
 from mtsql.trajectory.store import read_trajectories

@@ -8,17 +8,8 @@ import pytest
 
 from envs.scripts.belief import Belief
 from envs.scripts.policy import scripted_trajectories
-from helpers.scripted_shops import (
-    ENVIRONMENT,
-    LIMITS,
-    NEVER,
-    ROME,
-    asking,
-    names,
-    recorded,
-    spec_of,
-    write_shops,
-)
+from helpers.shops import ROME, asking, spec_of, write_prices
+from helpers.turns import ENVIRONMENT, LIMITS, NEVER, names, record_script
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.data.dataset import load_dataset
@@ -31,7 +22,7 @@ from mtsql.sql.pool import LocalPool
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory):
-    return write_shops(tmp_path_factory.mktemp("shops") / "shops.sqlite")
+    return write_prices(tmp_path_factory.mktemp("shops") / "shops.sqlite")
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +43,24 @@ def fates(one):
 
 def test_a_missing_join_is_seen_in_the_error_and_put_back(shops):
     spec = spec_of(JOINED)
-    one = recorded(shops, spec, missing_join=1, execute=1, correct=1, verify_execution=1)
+    one = record_script(shops, spec, missing_join=1, execute=1, correct=1, verify_execution=1)
     assert names(one.trajectory) == (
         "propose execute verify:fail correct execute verify:pass answer"
     )
     assert "no such column: T2.price" in (one.trajectory.steps[1].observation or "")
     assert one.trajectory.proposals == (UNJOINED, JOINED)
     assert fates(one) == ({Mistake.MISSING_JOIN},) * 3
-    blind = recorded(shops, spec, missing_join=1, correct=1)
+    blind = record_script(shops, spec, missing_join=1, correct=1)
     assert blind.trajectory.proposals == (UNJOINED,)
     assert fates(blind) == ({Mistake.MISSING_JOIN}, set(), set())
-    stubborn = recorded(shops, spec, missing_join=1, execute=1)
+    stubborn = record_script(shops, spec, missing_join=1, execute=1)
     assert fates(stubborn) == ({Mistake.MISSING_JOIN}, {Mistake.MISSING_JOIN}, set())
-    assert fates(recorded(shops, spec_of(ROME), missing_join=1)) == (set(),) * 3
+    assert fates(record_script(shops, spec_of(ROME), missing_join=1)) == (set(),) * 3
 
 
 def test_a_value_that_is_stored_nowhere_is_seen_in_the_empty_result(shops):
     # `stored` shows what holds the part that was written.
-    one = recorded(shops, spec_of(MOON), empty_result=1, execute=1, correct=1)
+    one = record_script(shops, spec_of(MOON), empty_result=1, execute=1, correct=1)
     assert names(one.trajectory) == "propose execute correct execute answer"
     assert one.trajectory.proposals[0] in (MOON.replace("Blue ", ""), MOON.replace(" Moon", ""))
     assert one.trajectory.proposals[1] == MOON
@@ -78,28 +69,28 @@ def test_a_value_that_is_stored_nowhere_is_seen_in_the_empty_result(shops):
     # A slip is mended by reading the question again; a count of nothing is a single zero.
     cheap = "SELECT count(*) FROM shop WHERE price > 5"
     spec = asking(spec_of(cheap), "How many cost more than 5?")
-    one = recorded(shops, spec, empty_result=1, execute=1, correct=1)
+    one = record_script(shops, spec, empty_result=1, execute=1, correct=1)
     assert one.trajectory.proposals == (cheap + "000", cheap)
     assert one.trajectory.steps[1].result_class == "zero"
     # What was said earlier counts, too.
     later = spec_of(cheap, past="SELECT name FROM shop WHERE price > 5")
-    one = recorded(shops, later, empty_result=1, execute=1, correct=1)
+    one = record_script(shops, later, empty_result=1, execute=1, correct=1)
     assert one.trajectory.proposals == (cheap + "000", cheap)
-    assert fates(recorded(shops, spec_of(cheap), empty_result=1)) == (set(),) * 3
+    assert fates(record_script(shops, spec_of(cheap), empty_result=1)) == (set(),) * 3
 
 
 def test_a_wrong_value_that_finds_rows_goes_unnoticed(shops):
     cheap = "SELECT name FROM shop WHERE price < 300"
     all_but_one = cheap.replace("300", "3")
     spec = asking(spec_of(f"{cheap} OR 1 = 0"), "below 300")
-    assert fates(recorded(shops, spec, empty_result=1)) == (set(),) * 3
+    assert fates(record_script(shops, spec, empty_result=1)) == (set(),) * 3
     rows = asking(spec_of("SELECT name FROM shop WHERE id <= 41"), "up to 41")
-    one = recorded(shops, rows, empty_result=1, execute=1, correct=1)
+    one = record_script(shops, rows, empty_result=1, execute=1, correct=1)
     assert names(one.trajectory) == "propose execute answer"
     assert fates(one) == ({Mistake.EMPTY_RESULT}, set(), set())
     assert one.trajectory.judgements[-1].ex is True  # four shops, whatever the bound
     none = asking(spec_of(cheap), "below 300")
-    one = recorded(shops, none, empty_result=1, execute=1, correct=1)
+    one = record_script(shops, none, empty_result=1, execute=1, correct=1)
     assert one.trajectory.proposals == (all_but_one, cheap)
 
 
@@ -117,7 +108,7 @@ def test_what_the_reply_does_not_show_is_not_mended(shops):
 
 def test_an_error_hides_a_value_until_it_is_mended(shops):
     joined = JOINED.replace("T2.price = 9", "T1.city = 'ROME' AND T2.name = 'Blue Moon'")
-    one = recorded(
+    one = record_script(
         shops, spec_of(joined), wrong_case=1, missing_join=1, empty_result=1, execute=1, correct=1
     )
     assert names(one.trajectory) == "propose execute correct execute correct execute answer"
@@ -131,7 +122,7 @@ def test_an_error_hides_a_value_until_it_is_mended(shops):
 def test_two_wrong_values_are_seen_in_one_result(shops):
     both = "SELECT price FROM shop WHERE name = 'Blue Moon' AND city = 'BARI'"
     spec = spec_of(both, past="SELECT name FROM shop WHERE name = 'Apex'")
-    one = recorded(shops, spec, wrong_case=1, empty_result=1, execute=1, correct=1)
+    one = record_script(shops, spec, wrong_case=1, empty_result=1, execute=1, correct=1)
     first, second = one.trajectory.proposals
     assert "city = 'Bari'" in first
     assert "'Blue Moon'" not in first
@@ -188,10 +179,10 @@ def test_every_kind_is_made_seen_and_mended(dataset, dialect):
 
 def test_mistakes_are_counted_from_the_records(shops):
     plays = [
-        recorded(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1, verify_execution=1),
-        recorded(shops, spec_of(ROME), wrong_case=1, wrong_column=1, execute=1),
-        recorded(shops, spec_of(ROME)),
-        recorded(shops, spec_of(MOON), empty_result=1),
+        record_script(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1, verify_execution=1),
+        record_script(shops, spec_of(ROME), wrong_case=1, wrong_column=1, execute=1),
+        record_script(shops, spec_of(ROME)),
+        record_script(shops, spec_of(MOON), empty_result=1),
     ]
     facts = script_facts(plays)
     assert facts.model_dump()["mistakes"] == {

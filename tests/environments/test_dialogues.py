@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from envs.turn import TurnEnv
-from helpers.shop_sales import FIRST, SECOND, write_sales
+from helpers.shops import SALES_FIRST, SALES_SECOND, write_sales
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.protocol import DIALECTS, Action, Answer, ParseFailure
 from mtsql.sql.pool import LocalPool
@@ -38,7 +38,9 @@ def play(database: Path, dialect: Any, dialogue: dict[str, Any]) -> tuple[list[A
 
     async def run() -> tuple[list[Any], Trajectory]:
         async with LocalPool({"shops": database}, num_workers=1) as pool:
-            env = TurnEnv((FIRST, SECOND)[dialogue["turn"]], pool, config, QueryLimits())
+            env = TurnEnv(
+                (SALES_FIRST, SALES_SECOND)[dialogue["turn"]], pool, config, QueryLimits()
+            )
             await env.start()
             results = [await env.step(step["says"]) for step in dialogue["steps"]]
             is_over = results[-1].ending is not None

@@ -8,18 +8,8 @@ from dataclasses import replace
 import pytest
 
 from envs.scripts.policy import scripted_trajectories
-from helpers.scripted_shops import (
-    CHEAP_ROME,
-    ENVIRONMENT,
-    LIMITS,
-    NEVER,
-    ROME,
-    asking,
-    names,
-    play,
-    spec_of,
-    write_shops,
-)
+from helpers.shops import CHEAP_ROME, ROME, asking, spec_of, write_prices
+from helpers.turns import ENVIRONMENT, LIMITS, NEVER, names, play_script
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.config.reward import RewardConfig
@@ -35,7 +25,7 @@ from mtsql.trajectory.records import Ending
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory):
-    return write_shops(tmp_path_factory.mktemp("shops") / "shops.sqlite")
+    return write_prices(tmp_path_factory.mktemp("shops") / "shops.sqlite")
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +36,27 @@ def dataset(tmp_path_factory):
 
 
 def test_without_mistakes_gold_is_answered(shops):
-    trajectory = play(shops, spec_of(ROME))
+    trajectory = play_script(shops, spec_of(ROME))
     assert names(trajectory) == "propose answer"
     assert trajectory.proposals == (ROME,)
     assert trajectory.ending is Ending.ANSWERED
     reward = score(trajectory, RewardConfig())
     assert reward is not None
     assert reward.total == 2.0
-    assert names(play(shops, spec_of(ROME), execute=1)) == "propose execute answer"
+    assert names(play_script(shops, spec_of(ROME), execute=1)) == "propose execute answer"
 
 
 def test_a_wrong_guess_is_seen_and_corrected(shops):
-    trajectory = play(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1)
+    trajectory = play_script(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1)
     assert names(trajectory) == "propose execute correct execute answer"
     assert trajectory.proposals == (ROME.replace("ROME", "Rome"), ROME)
     assert [judgement.ex for judgement in trajectory.judgements] == [False, True]
 
 
 def test_verdicts_say_what_the_observation_shows(shops):
-    trajectory = play(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1, verify_execution=1)
+    trajectory = play_script(
+        shops, spec_of(ROME), wrong_case=1, execute=1, correct=1, verify_execution=1
+    )
     expected = "propose execute verify:fail correct execute verify:pass answer"
     assert names(trajectory) == expected
     reward = score(trajectory, RewardConfig())
@@ -73,30 +65,32 @@ def test_verdicts_say_what_the_observation_shows(shops):
 
 
 def test_a_failing_proposal_may_be_answered_anyway_or_blindly(shops):
-    seen = play(shops, spec_of(ROME), wrong_case=1, execute=1)
+    seen = play_script(shops, spec_of(ROME), wrong_case=1, execute=1)
     assert names(seen) == "propose execute answer"
-    blind = play(shops, spec_of(ROME), wrong_case=1, correct=1)
+    blind = play_script(shops, spec_of(ROME), wrong_case=1, correct=1)
     assert names(blind) == "propose answer"
     assert {one.judgements[-1].ex for one in (seen, blind)} == {False}
 
 
 def test_a_column_whose_values_stand_in_the_history_is_no_guess(shops):
     spec = spec_of(CHEAP_ROME, past="SELECT price FROM shop WHERE city = 'OSLO'")
-    assert play(shops, spec, wrong_case=1).proposals == (CHEAP_ROME,)
+    assert play_script(shops, spec, wrong_case=1).proposals == (CHEAP_ROME,)
     other = spec_of(ROME, past="SELECT price FROM shop WHERE name = 'Apex'")
-    assert play(shops, other, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
+    assert play_script(shops, other, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
 
 
 def test_a_value_that_the_question_spells_as_stored_is_never_mistaken(shops):
     spec = spec_of(ROME)
     asked = asking(spec, "Which shops are in 'ROME'?")
-    assert play(shops, asked, wrong_case=1).proposals == (ROME,)
+    assert play_script(shops, asked, wrong_case=1).proposals == (ROME,)
     title = asking(spec, "Which shops are in 'Rome'?")
-    assert play(shops, title, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
+    assert play_script(shops, title, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
 
 
 def test_a_wrong_column_is_corrected_before_the_case_is_known(shops):
-    trajectory = play(shops, spec_of(ROME), wrong_column=1, wrong_case=1, execute=1, correct=1)
+    trajectory = play_script(
+        shops, spec_of(ROME), wrong_column=1, wrong_case=1, execute=1, correct=1
+    )
     assert names(trajectory) == "propose execute correct execute correct execute answer"
     assert trajectory.steps[1].status == "error"
     # The error says nothing about the case, so the guess stays until an empty result is seen.
@@ -106,35 +100,35 @@ def test_a_wrong_column_is_corrected_before_the_case_is_known(shops):
 def test_a_forgotten_condition_is_found_in_memory(shops):
     spec = spec_of(CHEAP_ROME, past=ROME)
     forgotten = "SELECT name FROM shop WHERE price < 5"
-    trajectory = play(shops, spec, dropped_condition=1, verify_memory=1)
+    trajectory = play_script(shops, spec, dropped_condition=1, verify_memory=1)
     assert names(trajectory) == "propose verify:memory correct answer"
     assert trajectory.proposals == (forgotten, CHEAP_ROME)
-    unseen = play(shops, spec, dropped_condition=1, execute=1, correct=1)
+    unseen = play_script(shops, spec, dropped_condition=1, execute=1, correct=1)
     assert (names(unseen), unseen.proposals) == ("propose execute answer", (forgotten,))
-    first_turn = play(shops, spec_of(CHEAP_ROME), dropped_condition=1, verify_memory=1)
+    first_turn = play_script(shops, spec_of(CHEAP_ROME), dropped_condition=1, verify_memory=1)
     assert (names(first_turn), first_turn.proposals) == ("propose answer", (CHEAP_ROME,))
 
 
 def test_memory_that_shows_nothing_dropped_leads_to_no_correction(shops):
-    trajectory = play(shops, spec_of(CHEAP_ROME, past=ROME), verify_memory=1, execute=1)
+    trajectory = play_script(shops, spec_of(CHEAP_ROME, past=ROME), verify_memory=1, execute=1)
     assert names(trajectory) == "propose verify:memory execute answer"
 
 
 def test_a_right_guess_with_an_empty_result_is_kept(shops):
     # The reply shows that the column stores nothing like it in another form.
     nowhere = "SELECT name FROM shop WHERE city = 'PARIS'"
-    trajectory = play(shops, spec_of(nowhere), execute=1, correct=1)
+    trajectory = play_script(shops, spec_of(nowhere), execute=1, correct=1)
     assert names(trajectory) == "propose execute answer"
     assert trajectory.proposals == (nowhere,)
     assert trajectory.judgements[-1].ex is True
     known = spec_of(nowhere, past=ROME)
-    assert names(play(shops, known, execute=1, correct=1)) == "propose execute answer"
+    assert names(play_script(shops, known, execute=1, correct=1)) == "propose execute answer"
 
 
 @pytest.mark.parametrize("max_steps", [2, 3, 4, 5, 6])
 def test_the_last_message_is_the_answer(shops, max_steps):
     config = EnvironmentConfig(prompt="compact", max_steps=max_steps)
-    trajectory = play(
+    trajectory = play_script(
         shops,
         spec_of(ROME),
         config=config,
@@ -266,7 +260,7 @@ COMPACT_R1 = EnvironmentConfig(dialect="mtsql_r1", prompt="compact")
 
 
 def test_in_mtsql_r1_a_message_judges_and_acts(shops):
-    trajectory = play(
+    trajectory = play_script(
         shops, spec_of(ROME), config=R1, wrong_case=1, execute=1, correct=1, verify_execution=1
     )
     assert messages(trajectory) == (
@@ -281,14 +275,14 @@ def test_in_mtsql_r1_a_message_judges_and_acts(shops):
     assert trajectory.steps[2].message == (
         f"<exec_verify>pass</exec_verify>\n<answer_sql>{ROME}</answer_sql>"
     )
-    assert messages(play(shops, spec_of(ROME))) == "propose | answer"
-    blind = play(shops, spec_of(ROME), wrong_case=1, config=R1)
+    assert messages(play_script(shops, spec_of(ROME))) == "propose | answer"
+    blind = play_script(shops, spec_of(ROME), wrong_case=1, config=R1)
     assert messages(blind) == "propose answer"
 
 
 def test_in_mtsql_r1_the_result_comes_before_the_dialogue(shops):
     spec = spec_of(CHEAP_ROME, past=ROME)
-    trajectory = play(
+    trajectory = play_script(
         shops,
         spec,
         config=R1,
@@ -303,7 +297,7 @@ def test_in_mtsql_r1_the_result_comes_before_the_dialogue(shops):
         " | verify:pass answer"
     )
     assert trajectory.proposals == ("SELECT name FROM shop WHERE price < 5", CHEAP_ROME)
-    assert messages(play(shops, spec, config=COMPACT_R1, verify_memory=1)) == (
+    assert messages(play_script(shops, spec, config=COMPACT_R1, verify_memory=1)) == (
         "propose execute verify:memory | verify:pass answer"
     )
 
@@ -312,7 +306,7 @@ def test_in_mtsql_r1_the_result_comes_before_the_dialogue(shops):
 @pytest.mark.parametrize("max_steps", [2, 3, 4])
 def test_in_mtsql_r1_too_the_last_message_is_the_answer(shops, prompt, max_steps):
     config = EnvironmentConfig(dialect="mtsql_r1", prompt=prompt, max_steps=max_steps)
-    trajectory = play(
+    trajectory = play_script(
         shops,
         spec_of(CHEAP_ROME, past="SELECT name FROM shop WHERE price < 5"),
         config=config,
@@ -332,7 +326,7 @@ def test_in_mtsql_r1_too_the_last_message_is_the_answer(shops, prompt, max_steps
 
 def test_a_chain_of_one_view(shops):
     config = EnvironmentConfig(dialect="cocte")
-    trajectory = play(
+    trajectory = play_script(
         shops,
         spec_of(ROME),
         config=config,
@@ -347,7 +341,7 @@ def test_a_chain_of_one_view(shops):
 
 def test_a_short_horizon_is_the_first_guess(shops):
     config = EnvironmentConfig(dialect="short_horizon")
-    trajectory = play(shops, spec_of(ROME), config=config, execute=1, correct=1)
+    trajectory = play_script(shops, spec_of(ROME), config=config, execute=1, correct=1)
     assert messages(trajectory) == "propose answer"
     assert trajectory.steps[0].message == f"```sql\n{ROME}\n```"
     assert trajectory.judgements[-1].ex is True

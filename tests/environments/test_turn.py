@@ -9,8 +9,9 @@ import pytest
 
 from envs.play import GenerationFault, OutOfTokens, collect
 from envs.turn import TurnEnv
-from helpers.hand_made import ANSWER, EXECUTE, IN_PARIS, correct, propose
-from helpers.shop_sales import COUNT_PARIS, FIRST, SECOND, play, write_sales
+from helpers.messages import ANSWER, EXECUTE, correct, propose
+from helpers.shops import COUNT_PARIS, IN_PARIS, SALES_FIRST, SALES_SECOND, write_sales
+from helpers.turns import play_messages
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import PastTurn
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall, render_action
@@ -35,7 +36,7 @@ def database(tmp_path):
 
 def test_a_turn_with_a_correction(database):
     wrong = COUNT_PARIS.replace("Paris", "paris")
-    run = play(
+    run = play_messages(
         database,
         propose(wrong),
         EXECUTE,
@@ -60,7 +61,7 @@ def test_a_turn_with_a_correction(database):
         {"ok": True, "steps_left": 2},
     ]
     trajectory = run.trajectory
-    assert trajectory.turn_id == "hand-train-0/1"
+    assert trajectory.turn_id == "hand-0/1"
     assert trajectory.ending is Ending.ANSWERED
     assert trajectory.proposals == (wrong, COUNT_PARIS)
     assert [judgement.ex for judgement in trajectory.judgements] == [False, True]
@@ -81,7 +82,7 @@ def test_a_turn_with_a_correction(database):
 
 
 def test_memory_shows_what_matters_and_what_changes(database):
-    run = play(database, propose(COUNT_PARIS), LOOK, verdict("memory", "pass"), ANSWER)
+    run = play_messages(database, propose(COUNT_PARIS), LOOK, verdict("memory", "pass"), ANSWER)
     assert run.replies[1:] == [
         {
             "history": [{"q": "show all shops in Paris", "a": IN_PARIS}],
@@ -98,31 +99,37 @@ def test_memory_shows_what_matters_and_what_changes(database):
 
 
 def test_memory_pairs_a_changed_value(database):
-    run = play(database, propose("SELECT name FROM shop WHERE city = 'Rome'"), LOOK)
+    run = play_messages(database, propose("SELECT name FROM shop WHERE city = 'Rome'"), LOOK)
     assert run.replies[1]["changed"] == [["where shop.city = 'Paris'", "where shop.city = 'Rome'"]]
     assert run.trajectory.steps[1].num_changed == 1
 
 
 def test_a_memory_verdict_counts_only_after_a_look(database):
-    run = play(database, propose(COUNT_PARIS), verdict("memory", "pass"), verdict("memory", "pass"))
+    run = play_messages(
+        database, propose(COUNT_PARIS), verdict("memory", "pass"), verdict("memory", "pass")
+    )
     assert "history" in run.replies[1]  # nothing is lost: the blind verdict becomes a look
     assert run.replies[2] == {"ok": True}
     assert [step.is_accepted for step in run.trajectory.steps] == [True, False, True]
 
 
 def test_a_new_proposal_needs_a_new_look(database):
-    run = play(database, propose(COUNT_PARIS), LOOK, correct(IN_PARIS), verdict("memory", "fail"))
+    run = play_messages(
+        database, propose(COUNT_PARIS), LOOK, correct(IN_PARIS), verdict("memory", "fail")
+    )
     assert run.trajectory.steps[-1].is_accepted is False
 
 
 def test_the_first_turn_has_no_history(database):
-    run = play(database, propose(IN_PARIS), LOOK, verdict("memory", "pass"), spec=FIRST)
+    run = play_messages(
+        database, propose(IN_PARIS), LOOK, verdict("memory", "pass"), spec=SALES_FIRST
+    )
     assert run.replies[1:] == [{"history": [], "note": "no_history"}, {"ok": True}]
     assert run.trajectory.steps[1].num_kept is None
 
 
 def test_memory_without_a_comparison(database):
-    run = play(database, propose("SELEC nothing"), LOOK)
+    run = play_messages(database, propose("SELEC nothing"), LOOK)
     assert run.replies[1]["note"] == "not_comparable"
     assert len(run.replies[1]["history"]) == 1
 
@@ -154,7 +161,7 @@ def test_memory_without_a_comparison(database):
     ],
 )
 def test_out_of_order_costs_a_step_and_says_why(database, messages, complaint):
-    run = play(database, *messages)
+    run = play_messages(database, *messages)
     assert run.replies[-1] == {"error": "order", "message": complaint}
     assert run.ending is None
     assert [step.is_accepted for step in run.trajectory.steps] == [True] * (len(messages) - 1) + [
@@ -163,14 +170,14 @@ def test_out_of_order_costs_a_step_and_says_why(database, messages, complaint):
 
 
 def test_a_refused_correction_is_no_proposal(database):
-    run = play(database, correct(IN_PARIS))
+    run = play_messages(database, correct(IN_PARIS))
     assert run.trajectory.proposals == ()
     assert run.trajectory.steps[0].proposal is None
     assert run.trajectory.judgements == ()
 
 
 def test_proposing_again_is_a_new_proposal(database):
-    run = play(database, propose(IN_PARIS), propose(IN_PARIS), ANSWER, spec=FIRST)
+    run = play_messages(database, propose(IN_PARIS), propose(IN_PARIS), ANSWER, spec=SALES_FIRST)
     assert run.trajectory.proposals == (IN_PARIS, IN_PARIS)
     assert [judgement.ex for judgement in run.trajectory.judgements] == [True, True]
 
@@ -179,7 +186,7 @@ def test_proposing_again_is_a_new_proposal(database):
 
 
 def test_malformed_messages_are_corrected_and_bounded(database):
-    run = play(database, "SELECT 1", propose(COUNT_PARIS), "hm", EXECUTE + EXECUTE)
+    run = play_messages(database, "SELECT 1", propose(COUNT_PARIS), "hm", EXECUTE + EXECUTE)
     assert [reply.get("error") for reply in run.replies] == ["malformed", None, "malformed"]
     assert run.replies[0]["message"].startswith("no tool call")
     assert run.ending is Ending.MALFORMED
@@ -190,7 +197,9 @@ def test_malformed_messages_are_corrected_and_bounded(database):
 
 
 def test_the_last_message_is_announced_and_its_proposal_counts(database):
-    run = play(database, propose(IN_PARIS), EXECUTE, EXECUTE, correct(COUNT_PARIS), max_steps=4)
+    run = play_messages(
+        database, propose(IN_PARIS), EXECUTE, EXECUTE, correct(COUNT_PARIS), max_steps=4
+    )
     assert [reply.get("steps_left") for reply in run.replies] == [None, 2, 1]
     assert run.ending is Ending.MAX_STEPS
     assert run.trajectory.proposals == (IN_PARIS, COUNT_PARIS)
@@ -199,19 +208,21 @@ def test_the_last_message_is_announced_and_its_proposal_counts(database):
 
 
 def test_an_execution_in_the_last_message_is_not_run(database):
-    run = play(database, propose(COUNT_PARIS), EXECUTE, max_steps=2)
+    run = play_messages(database, propose(COUNT_PARIS), EXECUTE, max_steps=2)
     last = run.trajectory.steps[-1]
     assert run.ending is Ending.MAX_STEPS
     assert (last.status, last.is_accepted) == (None, False)
 
 
 def test_an_answer_in_the_last_message_is_an_answer(database):
-    assert play(database, propose(COUNT_PARIS), ANSWER, max_steps=2).ending is Ending.ANSWERED
-    assert play(database, LOOK, ANSWER, max_steps=2).ending is Ending.MAX_STEPS
+    assert (
+        play_messages(database, propose(COUNT_PARIS), ANSWER, max_steps=2).ending is Ending.ANSWERED
+    )
+    assert play_messages(database, LOOK, ANSWER, max_steps=2).ending is Ending.MAX_STEPS
 
 
 def test_tokens_may_run_out(database):
-    run = play(database, propose(COUNT_PARIS))
+    run = play_messages(database, propose(COUNT_PARIS))
     assert run.trajectory.ending is Ending.MAX_TOKENS
     assert [one.ex for one in run.trajectory.judgements] == [True]
 
@@ -222,7 +233,7 @@ def test_tokens_may_run_out(database):
 def test_executing_again_gives_the_same_without_running(database):
     async def run():
         async with LocalPool({"shops": database}, num_workers=1) as pool:
-            env = TurnEnv(SECOND, pool, EnvironmentConfig(), QueryLimits())
+            env = TurnEnv(SALES_SECOND, pool, EnvironmentConfig(), QueryLimits())
             replies = [await env.step(one) for one in (propose(COUNT_PARIS), EXECUTE, EXECUTE)]
             return replies, pool.stats()
 
@@ -241,7 +252,7 @@ def test_executing_again_gives_the_same_without_running(database):
     ],
 )
 def test_errors_are_typed(database, sql, status, kind):
-    run = play(database, propose(sql), EXECUTE)
+    run = play_messages(database, propose(sql), EXECUTE)
     assert run.replies[1]["error"] == kind
     assert set(run.replies[1]) == {"error", "message"}
     step = run.trajectory.steps[1]
@@ -263,7 +274,7 @@ def test_errors_are_typed(database, sql, status, kind):
     ],
 )
 def test_suspicious_results_are_noted(database, sql, note):
-    run = play(database, propose(sql), EXECUTE)
+    run = play_messages(database, propose(sql), EXECUTE)
     assert run.replies[1].get("note") == note
     assert run.trajectory.steps[1].is_suspicious is (note is not None)
 
@@ -281,7 +292,7 @@ class Broken:
 def test_a_query_that_is_nested_too_deeply_to_be_read_is_shown_without_stored_values(database):
     # SQLite runs it, sqlglot meets Python's limit on recursion.
     deep = f"SELECT id FROM shop WHERE city = 'paris' AND id = {'(' * 80}1{')' * 80}"
-    run = play(database, propose(deep), EXECUTE, ANSWER)
+    run = play_messages(database, propose(deep), EXECUTE, ANSWER)
     assert run.replies[1] == {"columns": ["id"], "rows": [], "num_rows": 0, "note": "empty"}
     assert run.ending is Ending.ANSWERED
 
@@ -295,7 +306,7 @@ def r1(code):
 
 
 def test_where_messages_name_their_sql_a_repeated_query_is_no_correction(database):
-    run = play(
+    run = play_messages(
         database,
         r1(COUNT_PARIS),
         r1(COUNT_PARIS.replace("SELECT", "select").replace("shop", "SHOP") + " ; -- again"),
@@ -307,7 +318,7 @@ def test_where_messages_name_their_sql_a_repeated_query_is_no_correction(databas
 
 
 def test_what_is_left_of_a_refused_text_of_two_statements_is_run(database):
-    run = play(
+    run = play_messages(
         database,
         r1(f"{COUNT_PARIS}; SELECT 2"),
         r1(COUNT_PARIS),
@@ -320,7 +331,7 @@ def test_what_is_left_of_a_refused_text_of_two_statements_is_run(database):
 
 def test_a_fault_of_the_executor_ends_the_turn_unscored():
     async def run():
-        env = TurnEnv(SECOND, Broken(), EnvironmentConfig(), QueryLimits())
+        env = TurnEnv(SALES_SECOND, Broken(), EnvironmentConfig(), QueryLimits())
         await env.step(propose(COUNT_PARIS))
         result = await env.step(EXECUTE)
         return result, await env.finish()
@@ -335,7 +346,7 @@ def test_a_fault_of_the_executor_ends_the_turn_unscored():
 
 def test_a_fault_while_judging_leaves_the_turn_unscored():
     async def run():
-        env = TurnEnv(SECOND, Broken(), EnvironmentConfig(), QueryLimits())
+        env = TurnEnv(SALES_SECOND, Broken(), EnvironmentConfig(), QueryLimits())
         await env.step(propose(COUNT_PARIS))
         await env.step(ANSWER)
         return await env.finish()
@@ -348,7 +359,7 @@ def test_a_fault_while_judging_leaves_the_turn_unscored():
 def test_a_fault_of_the_caller_wins_over_any_ending(database):
     async def run():
         async with LocalPool({"shops": database}, num_workers=1) as pool:
-            env = TurnEnv(SECOND, pool, EnvironmentConfig(), QueryLimits())
+            env = TurnEnv(SALES_SECOND, pool, EnvironmentConfig(), QueryLimits())
             await env.step(propose(COUNT_PARIS))
             await env.step(ANSWER)
             return await env.finish(fault="engine died")
@@ -365,7 +376,7 @@ def collected(database, generate):
     async def run():
         async with LocalPool({"shops": database}, num_workers=1) as pool:
             return await collect(
-                TurnEnv(SECOND, pool, EnvironmentConfig(), QueryLimits()), generate
+                TurnEnv(SALES_SECOND, pool, EnvironmentConfig(), QueryLimits()), generate
             )
 
     return asyncio.run(run())
@@ -404,15 +415,15 @@ def test_a_policy_that_stops_is_data(database, error, ending, fault):
 
 
 def test_specs_hold_the_gold_history_and_travel():
-    assert [spec.turn_index for spec in (FIRST, SECOND)] == [0, 1]
-    assert FIRST.history == ()
-    assert SECOND.history == (PastTurn(question="show all shops in Paris", sql=IN_PARIS),)
-    assert pickle.loads(pickle.dumps(SECOND)) == SECOND
-    assert len(pickle.dumps(SECOND)) < 5000
+    assert [spec.turn_index for spec in (SALES_FIRST, SALES_SECOND)] == [0, 1]
+    assert SALES_FIRST.history == ()
+    assert SALES_SECOND.history == (PastTurn(question="show all shops in Paris", sql=IN_PARIS),)
+    assert pickle.loads(pickle.dumps(SALES_SECOND)) == SALES_SECOND
+    assert len(pickle.dumps(SALES_SECOND)) < 5000
 
 
 def test_the_tools_are_those_of_the_protocol():
-    env = TurnEnv(FIRST, Broken(), EnvironmentConfig(), QueryLimits())
+    env = TurnEnv(SALES_FIRST, Broken(), EnvironmentConfig(), QueryLimits())
     assert [tool["function"]["name"] for tool in env.tools] == [str(name) for name in ActionName]
 
 
@@ -424,7 +435,7 @@ def test_steps_are_cheap():
             ]
 
     async def turn():
-        env = TurnEnv(SECOND, Instant(), EnvironmentConfig(), QueryLimits())
+        env = TurnEnv(SALES_SECOND, Instant(), EnvironmentConfig(), QueryLimits())
         for message in (propose(COUNT_PARIS), EXECUTE, LOOK, verdict("execution", "pass"), ANSWER):
             await env.step(message)
 

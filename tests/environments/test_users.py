@@ -16,7 +16,8 @@ from envs.users.dialogue import (
     question,
 )
 from envs.users.goals import GoalUser, goal_turns
-from helpers.hand_made import ANSWER, DIALOGUE, IN_PARIS, SCHEMA, propose, write_shops
+from helpers.messages import ANSWER, propose
+from helpers.shops import DIALOGUE, IN_PARIS, SCHEMA, write_shops
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.config.reward import RewardConfig

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, cycle
 from typing import Any
 
-from helpers.hand_made import ANSWER, EXECUTE, correct, judge, propose
+from helpers.messages import ANSWER, EXECUTE, correct, judge, propose
 from mtsql.protocol import ActionName, ToolCall, Verdict, render_action
 from mtsql.trajectory.records import Ending
 

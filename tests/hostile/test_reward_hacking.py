@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import pytest
 
 from envs.turn import TurnEnv
-from helpers.hand_made import ANSWER, EXECUTE, SCHEMA, correct, judge, propose
-from helpers.hand_steps import scored
+from helpers.messages import ANSWER, EXECUTE, correct, judge, propose
+from helpers.shops import SCHEMA
+from helpers.steps import scored
 from hostile.hacks import GOLD, HACKS, INJECTION, LOOK, WRONG, Hack, recall
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.reward import RewardConfig

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from actors.sentence_embedder import SentenceEmbedder, pool
-from helpers.hand_made import tiny_tokenizer
+from helpers.tokenizers import tiny_tokenizer
 from mtsql.errors import ModelError
 from mtsql.selftaught.samples import Outline
 

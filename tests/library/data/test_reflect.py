@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from helpers.hand_made import write_shops
+from helpers.shops import write_shops
 from mtsql.data.reflect import reflect
 from mtsql.errors import DataError
 from mtsql.schema import Column, ForeignKey, Table

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.shop_sales import COUNT_PARIS, IN_PARIS, SCHEMA
+from helpers.shops import COUNT_PARIS, IN_PARIS, SALES_SCHEMA
 from mtsql.evaluation.em.match import exact_match
 from mtsql.query.match import MAX_SQL_CHARS, ClauseMatch, match_clauses
 from mtsql.query.names import names_of
 
-NAMES = names_of(SCHEMA)
+NAMES = names_of(SALES_SCHEMA)
 
 
 def f1(sql, gold=IN_PARIS):
@@ -104,7 +104,7 @@ GOLDS = (
 @pytest.mark.parametrize("gold", GOLDS)
 def test_f1_is_1_exactly_where_exact_match_holds(gold):
     for pred in GOLDS:
-        assert (f1(pred, gold)[0] == 1.0) == exact_match(gold, pred, SCHEMA)
+        assert (f1(pred, gold)[0] == 1.0) == exact_match(gold, pred, SALES_SCHEMA)
 
 
 @given(st.text(), st.text())

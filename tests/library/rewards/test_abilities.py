@@ -2,7 +2,17 @@
 
 import pytest
 
-from helpers.hand_steps import RIGHT, WRONG, answer, correct, execute, look, play, propose, verify
+from helpers.steps import (
+    RIGHT,
+    WRONG,
+    answered,
+    corrected,
+    executed,
+    looked,
+    proposed,
+    trajectory_of,
+    verified,
+)
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.trajectory.records import Ending
 
@@ -10,19 +20,23 @@ from mtsql.trajectory.records import Ending
 def test_abilities_are_shares_of_what_was_played():
     trajectories = [
         # executes, sees a wrong result, corrects it
-        play(
-            propose(0),
-            execute(0),
-            verify("fail", 0),
-            correct(1),
-            execute(1),
-            answer(1),
+        trajectory_of(
+            proposed(0),
+            executed(0),
+            verified("fail", 0),
+            corrected(1),
+            executed(1),
+            answered(1),
             judgements=(WRONG, RIGHT),
         ),
-        play(propose(), answer(), judgements=(WRONG,)),  # blind
-        play(propose(0), execute(0), correct(1), answer(1), judgements=(RIGHT, WRONG)),
-        play(propose(), verify(None, target="memory"), execute(), verify("fail"), answer()),
-        play(ending=Ending.INFRA_FAULT, judgements=()),
+        trajectory_of(proposed(), answered(), judgements=(WRONG,)),  # blind
+        trajectory_of(
+            proposed(0), executed(0), corrected(1), answered(1), judgements=(RIGHT, WRONG)
+        ),
+        trajectory_of(
+            proposed(), verified(None, target="memory"), executed(), verified("fail"), answered()
+        ),
+        trajectory_of(ending=Ending.INFRA_FAULT, judgements=()),
     ]
     metrics = ability_metrics(trajectories)
     assert metrics == {
@@ -48,7 +62,7 @@ def test_abilities_are_shares_of_what_was_played():
 
 
 def test_shares_without_a_base_are_left_out():
-    metrics = ability_metrics([play(propose(), answer())])
+    metrics = ability_metrics([trajectory_of(proposed(), answered())])
     assert "corrected_to_right" not in metrics
     assert "verdict_right" not in metrics
     assert ability_metrics([]) == {f"ending_{ending}": 0.0 for ending in Ending}
@@ -57,19 +71,19 @@ def test_shares_without_a_base_are_left_out():
 def test_clauses_and_memory_verdicts_are_measured_where_gold_can_be_read():
     metrics = ability_metrics(
         [
-            play(
-                propose(0),
-                look(0),
-                verify("fail", 0, target="memory"),  # coherence 0.5 and EX 0: right
-                correct(1),
-                look(1),
-                verify("fail", 1, target="memory"),  # coherence 1: wrong
-                answer(1),
+            trajectory_of(
+                proposed(0),
+                looked(0),
+                verified("fail", 0, target="memory"),  # coherence 0.5 and EX 0: right
+                corrected(1),
+                looked(1),
+                verified("fail", 1, target="memory"),  # coherence 1: wrong
+                answered(1),
                 judgements=(WRONG, RIGHT),
                 f1s=(0.5, 1.0),
             ),
-            play(propose(), answer(), judgements=(WRONG,), f1s=(0.8,)),
-            play(propose(), answer(), f1s=(None,)),
+            trajectory_of(proposed(), answered(), judgements=(WRONG,), f1s=(0.8,)),
+            trajectory_of(proposed(), answered(), f1s=(None,)),
         ]
     )
     assert metrics["memory_verdict_right"] == 0.5

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.hand_made import ANSWER, EXECUTE, correct, judge, propose
-from helpers.shop_sales import COUNT_PARIS, SECOND, play, write_sales
+from helpers.messages import ANSWER, EXECUTE, correct, judge, propose
+from helpers.shops import COUNT_PARIS, SALES_SECOND, write_sales
+from helpers.turns import play_messages
 from mtsql.config.reward import RewardConfig
 from mtsql.errors import ConfigError, DataError
 from mtsql.protocol import ActionName, ToolCall, render_action
@@ -31,7 +32,9 @@ TURNS = {
 @pytest.fixture(scope="module")
 def trajectories(tmp_path_factory):
     database = write_sales(tmp_path_factory.mktemp("shops") / "shops.sqlite")
-    played = {name: play(database, *said, ANSWER).trajectory for name, said in TURNS.items()}
+    played = {
+        name: play_messages(database, *said, ANSWER).trajectory for name, said in TURNS.items()
+    }
     lost = replace(
         played["lost"], ending=Ending.INFRA_FAULT, fault="worker lost", judgements=(), matches=()
     )
@@ -42,13 +45,13 @@ def save(folder, trajectories, config, *, is_scored=True):
     rows = [
         StoredTrajectory(
             trajectory=trajectory,
-            dialogue_id=SECOND.dialogue_id,
+            dialogue_id=SALES_SECOND.dialogue_id,
             turn_index=1,
             db_id="shops",
             split="train",
             hardness="easy",
-            question=SECOND.turn.question,
-            gold_sql=SECOND.turn.gold_sql,
+            question=SALES_SECOND.turn.question,
+            gold_sql=SALES_SECOND.turn.gold_sql,
             history_mode="gold",
             policy="warm_start" if name == "wrong" else "rl",
             rl_step=0,
@@ -84,7 +87,7 @@ def test_other_rewards_give_their_own_means(trajectories, tmp_path):
     folder = save(tmp_path, trajectories, RewardConfig())
     result = rescore(folder, ["reward.preset=mtsql_r1"])
     assert result.num_differing == 2
-    assert result.differing == ("rl-step-00001.parquet: hand-train-0/1",) * 2
+    assert result.differing == ("rl-step-00001.parquet: hand-0/1",) * 2
     mended, wrong = result.means["rl"], result.means["warm_start"]
     # 1 + 1 + 0.1 + 0.1 + 0.8
     assert (mended.saved, mended.total) == (pytest.approx(2.1), pytest.approx(3.0))
@@ -123,7 +126,7 @@ def test_the_command_prints_a_table_or_json(trajectories, tmp_path, capsys):
     assert (found["num_trajectories"], found["num_saved"], found["num_differing"]) == (3, 2, 2)
     assert found["means"]["rl"]["verify"] == pytest.approx(0.2)
     assert main(["rescore", folder, "reward.verify=0.2"]) == 0
-    assert "differs: rl-step-00001.parquet: hand-train-0/1" in capsys.readouterr().out
+    assert "differs: rl-step-00001.parquet: hand-0/1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

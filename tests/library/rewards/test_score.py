@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.hand_steps import (
+from helpers.steps import (
     LOOSE,
     RIGHT,
     WRONG,
-    answer,
-    correct,
-    execute,
-    look,
-    play,
-    propose,
+    answered,
+    corrected,
+    executed,
+    looked,
+    proposed,
     scored,
-    verify,
+    trajectory_of,
+    verified,
 )
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
@@ -29,13 +29,13 @@ CONFIG = RewardConfig(ex=1.0, em=1.0, verify=0.1)
 
 
 def steps_of(*steps, judgements=(RIGHT,), config=CONFIG):
-    reward = score(play(*steps, judgements=judgements), config)
+    reward = score(trajectory_of(*steps, judgements=judgements), config)
     assert reward is not None
     return list(reward.step_rewards)
 
 
 def test_the_outcome_lies_on_the_last_step_and_a_right_verdict_on_its_own():
-    reward = score(play(propose(), execute(), verify("pass"), answer()), CONFIG)
+    reward = score(trajectory_of(proposed(), executed(), verified("pass"), answered()), CONFIG)
     assert reward is not None
     assert reward.outcome == 2.0
     assert reward.step_rewards == (0.0, 0.0, 0.1, 2.0)
@@ -46,12 +46,13 @@ def test_ex_and_em_are_weighed_apart():
     config = RewardConfig(ex=0.7, em=0.3)
     judgements = (RIGHT, LOOSE, WRONG, Judgement(ex=False, em=True, status="ok"))
     assert [
-        outcome_reward(play(propose(), answer(), judgements=(one,)), config) for one in judgements
+        outcome_reward(trajectory_of(proposed(), answered(), judgements=(one,)), config)
+        for one in judgements
     ] == pytest.approx([1.0, 0.7, 0.0, 0.3])
 
 
 def test_the_last_proposal_is_scored_and_a_wrong_first_try_costs_nothing():
-    steps = (propose(0), execute(0), correct(1), answer(1))
+    steps = (proposed(0), executed(0), corrected(1), answered(1))
     assert steps_of(*steps, judgements=(WRONG, RIGHT)) == [0.0, 0.0, 0.0, 2.0]
     assert steps_of(*steps, judgements=(RIGHT, WRONG)) == [0.0, 0.0, 0.0, 0.0]
 
@@ -61,31 +62,33 @@ def test_the_last_proposal_is_scored_and_a_wrong_first_try_costs_nothing():
     [("pass", RIGHT, 0.1), ("fail", WRONG, 0.1), ("pass", WRONG, -0.1), ("fail", RIGHT, -0.1)],
 )
 def test_a_verdict_is_right_if_it_says_what_gold_says(verdict, judgement, reward):
-    trajectory = play(propose(), execute(), verify(verdict), answer(), judgements=(judgement,))
+    trajectory = trajectory_of(
+        proposed(), executed(), verified(verdict), answered(), judgements=(judgement,)
+    )
     assert verdict_rewards(trajectory, CONFIG) == (None, None, reward, None)
 
 
 def test_a_missing_verdict_is_none_and_never_pass():
-    assert steps_of(propose(), execute(), answer()) == [0.0, 0.0, 2.0]
-    assert steps_of(propose(), execute(), verify(None), answer()) == [0.0, 0.0, 0.0, 2.0]
+    assert steps_of(proposed(), executed(), answered()) == [0.0, 0.0, 2.0]
+    assert steps_of(proposed(), executed(), verified(None), answered()) == [0.0, 0.0, 0.0, 2.0]
 
 
 def test_repeating_a_verdict_or_taking_it_back_pays_nothing():
-    repeated = steps_of(propose(), execute(), verify("pass"), verify("pass"), answer())
+    repeated = steps_of(proposed(), executed(), verified("pass"), verified("pass"), answered())
     assert repeated == [0.0, 0.0, 0.1, 0.0, 2.0]
-    changed = steps_of(propose(), execute(), verify("fail"), verify("pass"), answer())
+    changed = steps_of(proposed(), executed(), verified("fail"), verified("pass"), answered())
     assert changed == [0.0, 0.0, -0.1, 0.0, 2.0]
 
 
 def test_a_verdict_belongs_to_the_proposal_it_follows():
     steps = (
-        propose(0),
-        execute(0),
-        verify("fail", 0),
-        correct(1),
-        execute(1),
-        verify("pass", 1),
-        answer(1),
+        proposed(0),
+        executed(0),
+        verified("fail", 0),
+        corrected(1),
+        executed(1),
+        verified("pass", 1),
+        answered(1),
     )
     each = steps_of(*steps, judgements=(WRONG, RIGHT), config=RewardConfig(verdicts="each"))
     assert each == [0.0, 0.0, 0.1, 0.0, 0.0, 0.1, 2.0]
@@ -95,30 +98,35 @@ def test_a_verdict_belongs_to_the_proposal_it_follows():
 
 
 def test_a_verdict_without_a_result_scores_nothing_and_spares_the_later_one():
-    assert steps_of(propose(), verify("pass"), answer()) == [0.0, 0.0, 2.0]
-    blind_first = steps_of(propose(), verify("fail"), execute(), verify("pass"), answer())
+    assert steps_of(proposed(), verified("pass"), answered()) == [0.0, 0.0, 2.0]
+    blind_first = steps_of(proposed(), verified("fail"), executed(), verified("pass"), answered())
     assert blind_first == [0.0, 0.0, 0.0, 0.1, 2.0]
     other = steps_of(
-        propose(0), execute(0), correct(1), verify("pass", 1), answer(1), judgements=(WRONG, RIGHT)
+        proposed(0),
+        executed(0),
+        corrected(1),
+        verified("pass", 1),
+        answered(1),
+        judgements=(WRONG, RIGHT),
     )
     assert other == [0.0, 0.0, 0.0, 0.0, 2.0]
 
 
 def test_doubting_a_suspicious_result_is_not_punished():
-    steps = propose(), execute(is_suspicious=True)
-    assert steps_of(*steps, verify("fail"), answer()) == [0.0, 0.0, 0.0, 2.0]
-    assert steps_of(*steps, verify("pass"), answer()) == [0.0, 0.0, 0.1, 2.0]
-    doubted = steps_of(*steps, verify("fail"), answer(), judgements=(WRONG,))
+    steps = proposed(), executed(is_suspicious=True)
+    assert steps_of(*steps, verified("fail"), answered()) == [0.0, 0.0, 0.0, 2.0]
+    assert steps_of(*steps, verified("pass"), answered()) == [0.0, 0.0, 0.1, 2.0]
+    doubted = steps_of(*steps, verified("fail"), answered(), judgements=(WRONG,))
     assert doubted == [0.0, 0.0, 0.1, 0.0]
 
 
 def test_a_memory_verdict_is_not_an_execution_verdict():
-    memory = steps_of(propose(), execute(), verify("pass", target="memory"), answer())
+    memory = steps_of(proposed(), executed(), verified("pass", target="memory"), answered())
     assert memory == [0.0, 0.0, 0.0, 2.0]
 
 
 def test_text_never_changes_a_reward():
-    plain = play(propose(), execute(), verify("fail"), answer(), judgements=(WRONG,))
+    plain = trajectory_of(proposed(), executed(), verified("fail"), answered(), judgements=(WRONG,))
     loud = replace(
         plain,
         steps=tuple(
@@ -131,38 +139,44 @@ def test_text_never_changes_a_reward():
 
 def test_nothing_proposed_is_zero():
     failure = Step(message="?", action=ParseFailure(reason="?"), observation=None, proposal=None)
-    reward = score(play(failure, judgements=(), ending=Ending.MALFORMED), CONFIG)
+    reward = score(trajectory_of(failure, judgements=(), ending=Ending.MALFORMED), CONFIG)
     assert reward is not None
     assert (reward.total, reward.step_rewards) == (0.0, (0.0,))
-    no_steps = score(play(judgements=(), ending=Ending.MAX_TOKENS), CONFIG)
+    no_steps = score(trajectory_of(judgements=(), ending=Ending.MAX_TOKENS), CONFIG)
     assert no_steps is not None
     assert (no_steps.total, no_steps.step_rewards) == (0.0, ())
 
 
 @pytest.mark.parametrize("ending", [Ending.MAX_STEPS, Ending.MAX_TOKENS, Ending.MALFORMED])
 def test_a_truncated_turn_is_scored_by_its_proposal(ending):
-    reward = score(play(propose(), execute(), ending=ending), CONFIG)
+    reward = score(trajectory_of(proposed(), executed(), ending=ending), CONFIG)
     assert reward is not None
     assert reward.step_rewards == (0.0, 2.0)
 
 
 def test_a_verdict_on_the_last_step_shares_it_with_the_outcome():
-    reward = score(play(propose(), execute(), verify("pass"), ending=Ending.MAX_STEPS), CONFIG)
+    reward = score(
+        trajectory_of(proposed(), executed(), verified("pass"), ending=Ending.MAX_STEPS), CONFIG
+    )
     assert reward is not None
     assert reward.outcome == 2.0
     assert reward.step_rewards == pytest.approx((0.0, 0.0, 2.1))
 
 
 def test_our_faults_and_failing_gold_are_unscored():
-    fault = replace(play(propose()), ending=Ending.INFRA_FAULT, judgements=(), fault="worker lost")
+    fault = replace(
+        trajectory_of(proposed()), ending=Ending.INFRA_FAULT, judgements=(), fault="worker lost"
+    )
     assert score(fault, CONFIG) is None
     unjudged = Judgement(ex=None, em=None, status="gold_failed")
-    assert score(play(propose(), answer(), judgements=(unjudged,)), CONFIG) is None
+    assert score(trajectory_of(proposed(), answered(), judgements=(unjudged,)), CONFIG) is None
 
 
 def test_a_part_without_a_weight_needs_no_verdict():
     # exact match cannot judge every gold; then only execution may count
-    no_em = play(propose(), answer(), judgements=(Judgement(ex=True, em=None, status="ok"),))
+    no_em = trajectory_of(
+        proposed(), answered(), judgements=(Judgement(ex=True, em=None, status="ok"),)
+    )
     assert score(no_em, CONFIG) is None
     assert outcome_reward(no_em, RewardConfig(ex=1.0, em=0.0)) == 1.0
 
@@ -172,17 +186,17 @@ R1 = RewardConfig(preset="mtsql_r1")
 
 def test_the_example_of_the_preset():
     steps = (
-        propose(0),
-        execute(0),
-        verify("fail", 0),
-        correct(1),
-        execute(1),
-        verify("pass", 1),
-        look(1),
-        verify("pass", 1, target="memory"),
-        answer(1),
+        proposed(0),
+        executed(0),
+        verified("fail", 0),
+        corrected(1),
+        executed(1),
+        verified("pass", 1),
+        looked(1),
+        verified("pass", 1, target="memory"),
+        answered(1),
     )
-    trajectory = play(*steps, judgements=(WRONG, RIGHT), f1s=(0.8, 1.0))
+    trajectory = trajectory_of(*steps, judgements=(WRONG, RIGHT), f1s=(0.8, 1.0))
     reward = scored(trajectory, R1)
     expected = [0.64, 0, 0.05, 0.16, 0, 0.05, 0, 0.1, 2]
     assert list(reward.step_rewards) == pytest.approx(expected)
@@ -195,10 +209,10 @@ def test_the_example_of_the_preset():
 
 
 def test_the_presets_range_is_zero_to_three():
-    assert scored(play(propose(), answer(), f1s=(1.0,)), R1).total == pytest.approx(2.8)
-    executed = play(propose(), execute(), verify("pass"), answer(), f1s=(1.0,))
-    assert scored(executed, R1).total == pytest.approx(2.9)
-    wrong = play(propose(), answer(), judgements=(WRONG,), f1s=(0.0,))
+    assert scored(trajectory_of(proposed(), answered(), f1s=(1.0,)), R1).total == pytest.approx(2.8)
+    agreed = trajectory_of(proposed(), executed(), verified("pass"), answered(), f1s=(1.0,))
+    assert scored(agreed, R1).total == pytest.approx(2.9)
+    wrong = trajectory_of(proposed(), answered(), judgements=(WRONG,), f1s=(0.0,))
     assert scored(wrong, R1).total == 0.0
 
 
@@ -211,13 +225,13 @@ def test_keys_beside_a_preset_win():
 
 def test_the_defaults_pay_verdicts_on_execution_only():
     assert RewardConfig() == RewardConfig(ex=1.0, em=1.0, verify=0.1)
-    steps = (propose(), execute(), verify("pass"), look(), verify("pass", target="memory"))
-    reward = scored(play(*steps, answer(), f1s=(1.0,)), RewardConfig())
+    steps = (proposed(), executed(), verified("pass"), looked(), verified("pass", target="memory"))
+    reward = scored(trajectory_of(*steps, answered(), f1s=(1.0,)), RewardConfig())
     assert reward.step_rewards == (0.0, 0.0, 0.1, 0.0, 0.0, 2.0)
 
 
 def test_the_scalar_baseline_puts_all_on_the_last_step():
-    trajectory = play(propose(), execute(), verify("pass"), answer(), f1s=(1.0,))
+    trajectory = trajectory_of(proposed(), executed(), verified("pass"), answered(), f1s=(1.0,))
     spread = scored(trajectory, R1)
     whole = scored(trajectory, R1.model_copy(update={"attribution": "last"}))
     assert list(spread.step_rewards) == pytest.approx([0.8, 0, 0.1, 2])
@@ -226,8 +240,8 @@ def test_the_scalar_baseline_puts_all_on_the_last_step():
 
 
 def test_each_kind_is_kept_apart_and_judged_differs_from_not_judged():
-    steps = (propose(0), execute(0), verify("pass", 0), answer(0))
-    reward = scored(play(*steps, f1s=(0.0,), judgements=(WRONG,)), R1)
+    steps = (proposed(0), executed(0), verified("pass", 0), answered(0))
+    reward = scored(trajectory_of(*steps, f1s=(0.0,), judgements=(WRONG,)), R1)
     assert reward.parts == {
         "verify": (None, None, -0.1, None),
         "coherence": (None, None, None, None),
@@ -243,8 +257,10 @@ def test_parts_of_different_lengths_are_refused():
 
 
 def test_what_is_unscored_has_no_parts():
-    fault = replace(play(propose()), ending=Ending.INFRA_FAULT, judgements=(), fault="worker lost")
+    fault = replace(
+        trajectory_of(proposed()), ending=Ending.INFRA_FAULT, judgements=(), fault="worker lost"
+    )
     assert parts_of(fault, R1) is None
-    nothing = parts_of(play(judgements=(), ending=Ending.MAX_TOKENS), R1)
+    nothing = parts_of(trajectory_of(judgements=(), ending=Ending.MAX_TOKENS), R1)
     assert nothing is not None
     assert nothing["ex"] == 0.0

@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.hand_steps import (
+from helpers.steps import (
     LOOSE,
     RIGHT,
     WRONG,
-    answer,
-    correct,
-    execute,
-    look,
-    play,
-    propose,
+    answered,
+    corrected,
+    executed,
+    looked,
+    proposed,
     scored,
-    verify,
+    trajectory_of,
+    verified,
 )
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
@@ -33,11 +33,11 @@ ALL = RewardConfig(verify=0.2, coherence=0.2, generation=0.5)
 UNKNOWN = Judgement(ex=None, em=None, status="gold_failed")
 
 
-def executed(shown):
+def executed_as(shown):
     """An execute step of each class, as the environment reports it."""
     status = {"timeout": "interrupted"}.get(shown, shown)
     is_suspicious = shown in ("empty", "all_null", "zero")
-    return execute(
+    return executed(
         status=status if status in ("error", "refused", "interrupted", "capped") else "ok",
         is_suspicious=is_suspicious,
         result_class=shown,
@@ -63,8 +63,8 @@ FAILED = ("error", "refused", "timeout", "capped")
 )
 def test_the_table_of_execution_verdicts(shown, judgement, passed, failed):
     for verdict, value in (("pass", passed), ("fail", failed)):
-        steps = (propose(), executed(shown), verify(verdict), answer())
-        trajectory = play(*steps, judgements=(judgement,))
+        steps = (proposed(), executed_as(shown), verified(verdict), answered())
+        trajectory = trajectory_of(*steps, judgements=(judgement,))
         assert execution_values(trajectory, GOLD) == (None, None, value, None)
 
 
@@ -79,31 +79,31 @@ def test_the_table_of_execution_verdicts(shown, judgement, passed, failed):
 @pytest.mark.parametrize("judgement", [RIGHT, WRONG])
 def test_the_reference_table_never_asks_gold(shown, passed, failed, judgement):
     for verdict, value in (("pass", passed), ("fail", failed)):
-        steps = (propose(), executed(shown), verify(verdict), answer())
-        trajectory = play(*steps, judgements=(judgement,))
+        steps = (proposed(), executed_as(shown), verified(verdict), answered())
+        trajectory = trajectory_of(*steps, judgements=(judgement,))
         assert execution_values(trajectory, REFERENCE) == (None, None, value, None)
 
 
 @pytest.mark.parametrize("table", ["gold", "reference"])
 def test_a_missing_verdict_is_no_verdict(table):
     config = RewardConfig(verdict_table=table)
-    steps = (propose(), execute(), verify(None), answer())
-    assert execution_values(play(*steps), config) == (None,) * 4
-    looked = (propose(), look(), verify(None, target="memory"), answer())
-    assert memory_values(play(*looked, f1s=(1.0,)), config) == (None,) * 4
+    steps = (proposed(), executed(), verified(None), answered())
+    assert execution_values(trajectory_of(*steps), config) == (None,) * 4
+    memory = (proposed(), looked(), verified(None, target="memory"), answered())
+    assert memory_values(trajectory_of(*memory, f1s=(1.0,)), config) == (None,) * 4
 
 
 def test_older_records_are_classed_by_what_they_hold():
     cases = {
-        ResultClass.EMPTY: execute(num_rows=0, is_suspicious=True),
-        ResultClass.OK: execute(num_rows=2),
-        ResultClass.TIMEOUT: execute(status="interrupted"),
-        ResultClass.ERROR: execute(status="error"),
-        ResultClass.ALL_NULL: execute(num_rows=1, result_class="all_null"),
+        ResultClass.EMPTY: executed(num_rows=0, is_suspicious=True),
+        ResultClass.OK: executed(num_rows=2),
+        ResultClass.TIMEOUT: executed(status="interrupted"),
+        ResultClass.ERROR: executed(status="error"),
+        ResultClass.ALL_NULL: executed(num_rows=1, result_class="all_null"),
     }
     assert [result_class(step) for step in cases.values()] == list(cases)
-    assert result_class(propose()) is None
-    assert result_class(execute(status="infra_fault")) is None
+    assert result_class(proposed()) is None
+    assert result_class(executed(status="infra_fault")) is None
 
 
 LOUD = (
@@ -120,8 +120,14 @@ LOUD = (
 @pytest.mark.parametrize("config", [ALL, RewardConfig(verdict_table="reference")])
 def test_no_phrase_changes_a_reward(phrase, config):
     # The phrase stands in messages, in observations (cells, echoed questions) and in the SQL.
-    steps = (propose(), executed("ok"), verify("fail"), look(), verify("fail", target="memory"))
-    plain = play(*steps, answer(), judgements=(WRONG,), f1s=(0.5,))
+    steps = (
+        proposed(),
+        executed_as("ok"),
+        verified("fail"),
+        looked(),
+        verified("fail", target="memory"),
+    )
+    plain = trajectory_of(*steps, answered(), judgements=(WRONG,), f1s=(0.5,))
     loud = replace(
         plain,
         proposals=(f"SELECT '{phrase}'",),
@@ -135,36 +141,46 @@ def test_no_phrase_changes_a_reward(phrase, config):
 
 def test_a_verdict_is_about_the_observation_before_it():
     # No result of the corrected proposal was seen: the old one says nothing about it.
-    steps = (propose(0), execute(0), correct(1), verify("pass", 1), answer(1))
-    assert execution_values(play(*steps, judgements=(WRONG, RIGHT)), GOLD) == (None,) * 5
-    memory = (propose(0), look(0), correct(1), verify("pass", 1, target="memory"), answer(1))
-    trajectory = play(*memory, judgements=(WRONG, RIGHT), f1s=(0.5, 1.0))
+    steps = (proposed(0), executed(0), corrected(1), verified("pass", 1), answered(1))
+    assert execution_values(trajectory_of(*steps, judgements=(WRONG, RIGHT)), GOLD) == (None,) * 5
+    memory = (
+        proposed(0),
+        looked(0),
+        corrected(1),
+        verified("pass", 1, target="memory"),
+        answered(1),
+    )
+    trajectory = trajectory_of(*memory, judgements=(WRONG, RIGHT), f1s=(0.5, 1.0))
     assert memory_values(trajectory, GOLD) == (None,) * 5
 
 
 def test_each_kind_of_verdict_has_its_own_observation():
-    steps = (propose(), execute(), look(), verify("pass"), verify("fail", target="memory"))
-    trajectory = play(*steps, answer(), f1s=(1.0,))
+    steps = (proposed(), executed(), looked(), verified("pass"), verified("fail", target="memory"))
+    trajectory = trajectory_of(*steps, answered(), f1s=(1.0,))
     assert execution_values(trajectory, GOLD) == (None, None, None, 1.0, None, None)
     assert memory_values(trajectory, GOLD) == (None, None, None, None, -1.0, None)
-    crossed = play(propose(), execute(), verify("pass", target="memory"), answer(), f1s=(1.0,))
+    crossed = trajectory_of(
+        proposed(), executed(), verified("pass", target="memory"), answered(), f1s=(1.0,)
+    )
     assert memory_values(crossed, GOLD) == (None,) * 4
 
 
 def test_only_the_first_verdict_counts():
-    spam = (verify("fail"), verify("pass"), verify("pass"))
-    values = execution_values(play(propose(), execute(), *spam, answer()), GOLD)
+    spam = (verified("fail"), verified("pass"), verified("pass"))
+    values = execution_values(trajectory_of(proposed(), executed(), *spam, answered()), GOLD)
     assert values == (None, None, -1.0, None, None, None)
-    memory = [verify(word, target="memory") for word in ("pass", "fail", "pass")]
-    values = memory_values(play(propose(), look(), *memory, answer(), f1s=(1.0,)), GOLD)
+    memory = [verified(word, target="memory") for word in ("pass", "fail", "pass")]
+    values = memory_values(
+        trajectory_of(proposed(), looked(), *memory, answered(), f1s=(1.0,)), GOLD
+    )
     assert values == (None, None, 1.0, None, None, None)
 
 
 def test_running_or_looking_again_gives_no_second_verdict():
-    again = (propose(), execute(), verify("pass"), execute(), verify("pass"), answer())
-    assert verdict_rewards(play(*again), GOLD) == (None, None, 0.1, None, None, None)
-    word = verify("pass", target="memory")
-    twice = play(propose(), look(), word, look(), word, answer(), f1s=(1.0,))
+    again = (proposed(), executed(), verified("pass"), executed(), verified("pass"), answered())
+    assert verdict_rewards(trajectory_of(*again), GOLD) == (None, None, 0.1, None, None, None)
+    word = verified("pass", target="memory")
+    twice = trajectory_of(proposed(), looked(), word, looked(), word, answered(), f1s=(1.0,))
     assert memory_rewards(twice, MEAN) == (None, None, 0.1, None, None, None)
 
 
@@ -172,10 +188,17 @@ def test_running_or_looking_again_gives_no_second_verdict():
     "same", ["SELECT 0", "select 0;", "SELECT  0 -- no rows", "/* a */SELECT 0"]
 )
 def test_the_same_text_is_no_new_proposal(same):
-    steps = (propose(0), execute(0), verify("fail", 0), correct(1), execute(1), verify("fail", 1))
-    trajectory = play(
+    steps = (
+        proposed(0),
+        executed(0),
+        verified("fail", 0),
+        corrected(1),
+        executed(1),
+        verified("fail", 1),
+    )
+    trajectory = trajectory_of(
         *steps,
-        answer(1),
+        answered(1),
         judgements=(WRONG, WRONG),
         proposals=("SELECT 0", same),
         f1s=(0.5, 0.5),
@@ -186,38 +209,52 @@ def test_the_same_text_is_no_new_proposal(same):
 
 def test_after_a_right_result_was_passed_nothing_more_is_earned():
     steps = (
-        propose(0),
-        execute(0),
-        verify("pass", 0),
-        correct(1),
-        execute(1),
-        verify("fail", 1),
-        correct(2),
-        execute(2),
-        verify("pass", 2),
-        answer(2),
+        proposed(0),
+        executed(0),
+        verified("pass", 0),
+        corrected(1),
+        executed(1),
+        verified("fail", 1),
+        corrected(2),
+        executed(2),
+        verified("pass", 2),
+        answered(2),
     )
-    trajectory = play(*steps, judgements=(RIGHT, WRONG, WRONG))
+    trajectory = trajectory_of(*steps, judgements=(RIGHT, WRONG, WRONG))
     # The true verdict on a later mistake earns nothing; the false one still costs.
     earned = [None, None, 0.1, None, None, None, None, None, -0.1, None]
     assert list(verdict_rewards(trajectory, GOLD)) == earned
 
 
 def test_with_mean_all_verdicts_of_one_kind_share_the_weight():
-    steps = (propose(0), execute(0), verify("fail", 0), correct(1), execute(1), verify("pass", 1))
-    mended = play(*steps, answer(1), judgements=(WRONG, RIGHT), f1s=(0.5, 1.0))
+    steps = (
+        proposed(0),
+        executed(0),
+        verified("fail", 0),
+        corrected(1),
+        executed(1),
+        verified("pass", 1),
+    )
+    mended = trajectory_of(*steps, answered(1), judgements=(WRONG, RIGHT), f1s=(0.5, 1.0))
     assert verdict_rewards(mended, MEAN) == (None, None, 0.05, None, None, 0.05, None)
-    mixed = play(*steps, answer(1), judgements=(RIGHT, RIGHT), f1s=(1.0, 1.0))
+    mixed = trajectory_of(*steps, answered(1), judgements=(RIGHT, RIGHT), f1s=(1.0, 1.0))
     assert verdict_rewards(mixed, MEAN) == (None, None, -0.05, None, None, 0.05, None)
-    unverified = play(*steps[:2], *steps[3:], answer(1), judgements=(WRONG, RIGHT))
+    unverified = trajectory_of(*steps[:2], *steps[3:], answered(1), judgements=(WRONG, RIGHT))
     # A result without a verdict is no verdict: looking around costs nothing.
     assert verdict_rewards(unverified, MEAN) == (None, None, None, None, 0.1, None)
 
 
 def test_a_mistake_made_on_purpose_pays_no_more_than_a_right_proposal():
-    direct = play(propose(), execute(), verify("pass"), answer(), f1s=(1.0,))
-    steps = (propose(0), execute(0), verify("fail", 0), correct(1), execute(1), verify("pass", 1))
-    staged = play(*steps, answer(1), judgements=(WRONG, RIGHT), f1s=(0.2, 1.0))
+    direct = trajectory_of(proposed(), executed(), verified("pass"), answered(), f1s=(1.0,))
+    steps = (
+        proposed(0),
+        executed(0),
+        verified("fail", 0),
+        corrected(1),
+        executed(1),
+        verified("pass", 1),
+    )
+    staged = trajectory_of(*steps, answered(1), judgements=(WRONG, RIGHT), f1s=(0.2, 1.0))
     config = RewardConfig(preset="mtsql_r1")
     assert scored(staged, config).total == pytest.approx(scored(direct, config).total)
 
@@ -236,42 +273,42 @@ def test_a_mistake_made_on_purpose_pays_no_more_than_a_right_proposal():
 )
 def test_the_table_of_memory_verdicts(coherence, judgement, passed, failed):
     for verdict, value in (("pass", passed), ("fail", failed)):
-        steps = (propose(), look(), verify(verdict, target="memory"), answer())
-        trajectory = play(*steps, judgements=(judgement,), f1s=(coherence,))
+        steps = (proposed(), looked(), verified(verdict, target="memory"), answered())
+        trajectory = trajectory_of(*steps, judgements=(judgement,), f1s=(coherence,))
         assert memory_values(trajectory, GOLD) == (None, None, value, None)
 
 
 def test_the_threshold_of_coherence_is_a_key():
-    steps = (propose(), look(), verify("pass", target="memory"), answer())
-    trajectory = play(*steps, judgements=(WRONG,), f1s=(0.8,))
+    steps = (proposed(), looked(), verified("pass", target="memory"), answered())
+    trajectory = trajectory_of(*steps, judgements=(WRONG,), f1s=(0.8,))
     assert memory_values(trajectory, RewardConfig(coherent_from=0.8))[2] == 1.0
     assert memory_values(trajectory, RewardConfig(coherent_from=0.81))[2] == -1.0
 
 
 def test_memory_that_shows_no_comparison_is_not_judged():
-    verdict = verify("pass", target="memory")
-    first_turn = play(propose(), look(num_kept=None), verdict, answer(), f1s=(1.0,))
+    verdict = verified("pass", target="memory")
+    first_turn = trajectory_of(proposed(), looked(num_kept=None), verdict, answered(), f1s=(1.0,))
     assert memory_values(first_turn, GOLD) == (None,) * 4
-    unseen = play(propose(), look(verdict="pass"), answer(), f1s=(1.0,))
+    unseen = trajectory_of(proposed(), looked(verdict="pass"), answered(), f1s=(1.0,))
     assert memory_values(unseen, GOLD) == (None,) * 3
-    old = play(propose(), look(), verdict, answer())
+    old = trajectory_of(proposed(), looked(), verdict, answered())
     assert memory_values(old, GOLD) == (None,) * 4
 
 
 def test_generation_is_the_gain_in_clause_f1():
-    steps = (propose(0), execute(0), correct(1), execute(1), answer(1))
-    trajectory = play(*steps, judgements=(WRONG, RIGHT), f1s=(0.5, 0.75))
+    steps = (proposed(0), executed(0), corrected(1), executed(1), answered(1))
+    trajectory = trajectory_of(*steps, judgements=(WRONG, RIGHT), f1s=(0.5, 0.75))
     assert generation_values(trajectory) == (0.5, None, 0.25, None, None)
     config = RewardConfig(generation=0.8)
     assert generation_rewards(trajectory, config) == (0.4, None, 0.2, None, None)
 
 
 def total_gain(*f1s, proposals=None, observed=True):
-    moves = [propose(0), *(correct(number) for number in range(1, len(f1s)))]
+    moves = [proposed(0), *(corrected(number) for number in range(1, len(f1s)))]
     if not observed:
         moves[-1] = replace(moves[-1], observation=None)
     judgements = [WRONG] * len(f1s)
-    trajectory = play(*moves, judgements=judgements, f1s=f1s, proposals=proposals)
+    trajectory = trajectory_of(*moves, judgements=judgements, f1s=f1s, proposals=proposals)
     return sum(value or 0.0 for value in generation_values(trajectory))
 
 
@@ -295,25 +332,35 @@ def test_the_last_message_can_lose_but_not_gain():
 
 
 def test_a_gold_that_cannot_be_read_gives_no_generation_reward():
-    trajectory = play(propose(0), correct(1), judgements=(WRONG, RIGHT), f1s=(None, None))
+    trajectory = trajectory_of(
+        proposed(0), corrected(1), judgements=(WRONG, RIGHT), f1s=(None, None)
+    )
     assert generation_values(trajectory) == (None, None)
-    assert generation_values(play(propose(), answer())) == (None, None)  # an older record
+    assert generation_values(trajectory_of(proposed(), answered())) == (
+        None,
+        None,
+    )  # an older record
 
 
 def test_a_call_without_an_observation_scores_nothing():
     # The last message asks to execute; nothing is run, and no verdict can follow.
-    lost = replace(execute(), status=None, observation=None)
-    steps = (propose(), lost)
-    trajectory = play(*steps, ending=Ending.MAX_STEPS, f1s=(1.0,))
+    lost = replace(executed(), status=None, observation=None)
+    steps = (proposed(), lost)
+    trajectory = trajectory_of(*steps, ending=Ending.MAX_STEPS, f1s=(1.0,))
     assert scored(trajectory, ALL).step_rewards == (0.5, 2.0)
-    assert execution_values(play(propose(), lost, verify("pass"), answer()), GOLD) == (None,) * 4
+    assert (
+        execution_values(trajectory_of(proposed(), lost, verified("pass"), answered()), GOLD)
+        == (None,) * 4
+    )
 
 
 def test_a_proposal_nobody_judged_is_passed_over():
     # The machinery may break between the step and its judgement.
-    trajectory = play(propose(), execute(), verify("pass"), judgements=(), proposals=("SELECT 0",))
+    trajectory = trajectory_of(
+        proposed(), executed(), verified("pass"), judgements=(), proposals=("SELECT 0",)
+    )
     assert execution_values(trajectory, GOLD) == (None, None, None)
-    memory = play(propose(), look(), verify("pass", target="memory"), judgements=())
+    memory = trajectory_of(proposed(), looked(), verified("pass", target="memory"), judgements=())
     assert memory_values(memory, GOLD) == (None, None, None)
 
 
@@ -329,12 +376,12 @@ def test_a_verdict_before_a_proposal_in_one_message_is_about_the_one_before():
         return ToolCall(name=ActionName.VERIFY, target=target, verdict=verdict)
 
     run = ToolCall(name=ActionName.EXECUTE)
-    trajectory = play(
+    trajectory = trajectory_of(
         says(sql(0), run, proposal=0, status="ok"),
         says(word("execution", "fail"), sql(1), run, proposal=1, status="ok"),
         says(word("execution", "pass"), word("memory"), proposal=1, num_kept=2),
         says(word("memory", "pass"), word("memory"), proposal=1, num_kept=2),
-        answer(1),
+        answered(1),
         judgements=(WRONG, RIGHT),
         f1s=(0.5, 1.0),
     )
@@ -345,16 +392,16 @@ def test_a_verdict_before_a_proposal_in_one_message_is_about_the_one_before():
 
 
 def test_the_same_play_in_mtsql_r1_and_in_actions_earns_the_same():
-    first, second, look_up = propose(0).action, correct(1).action, look().action
-    fail, passed = verify("fail").action, verify("pass").action
-    coherent = verify("pass", target="memory").action
-    run = execute().action
+    first, second, look_up = proposed(0).action, corrected(1).action, looked().action
+    fail, passed = verified("fail").action, verified("pass").action
+    coherent = verified("pass", target="memory").action
+    run = executed().action
 
     def says(*acts, number, **facts):
         *earlier, action = acts
-        return replace(answer(number), action=action, earlier=tuple(earlier), **facts)
+        return replace(answered(number), action=action, earlier=tuple(earlier), **facts)
 
-    r1 = play(
+    r1 = trajectory_of(
         says(first, run, number=0, status="ok", observation="{}"),
         says(fail, second, run, number=1, status="ok", observation="{}"),
         says(passed, look_up, number=1, num_kept=2, observation="{}"),
@@ -362,16 +409,16 @@ def test_the_same_play_in_mtsql_r1_and_in_actions_earns_the_same():
         judgements=(WRONG, RIGHT),
         f1s=(0.8, 1.0),
     )
-    actions = play(
-        propose(),
-        execute(),
-        verify("fail"),
-        correct(1),
-        execute(1),
-        verify("pass", 1),
-        look(1),
-        verify("pass", 1, "memory"),
-        answer(1),
+    actions = trajectory_of(
+        proposed(),
+        executed(),
+        verified("fail"),
+        corrected(1),
+        executed(1),
+        verified("pass", 1),
+        looked(1),
+        verified("pass", 1, "memory"),
+        answered(1),
         judgements=(WRONG, RIGHT),
         f1s=(0.8, 1.0),
     )
@@ -383,18 +430,18 @@ def test_the_same_play_in_mtsql_r1_and_in_actions_earns_the_same():
 
 
 def test_a_verdict_that_was_asked_for_and_not_given_is_counted():
-    ran = replace(execute(), earlier=(propose().action,))
-    silent = play(ran, replace(answer(), lacks_verdict=True))
+    ran = replace(executed(), earlier=(proposed().action,))
+    silent = trajectory_of(ran, replace(answered(), lacks_verdict=True))
     assert execution_values(silent, GOLD) == (None, None)
     assert ability_metrics([silent])["verdict_missing"] == 1
 
 
 def test_padding_neither_pays_nor_costs():
     noise = Step(message="?", action=ParseFailure(reason="?"), observation="{}", proposal=0)
-    steps = (propose(), execute(), verify("pass"), answer())
-    plain = play(*steps, f1s=(1.0,))
-    padded = play(
-        steps[0], noise, execute(), look(), execute(), noise, steps[2], execute(), answer(),
+    steps = (proposed(), executed(), verified("pass"), answered())
+    plain = trajectory_of(*steps, f1s=(1.0,))
+    padded = trajectory_of(
+        steps[0], noise, executed(), looked(), executed(), noise, steps[2], executed(), answered(),
         f1s=(1.0,),
     )  # fmt: skip
     assert scored(padded, ALL).total == scored(plain, ALL).total

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 
 from actors.stages.__main__ import StageContext
 from actors.stages.rounds import replayed
-from helpers.hand_steps import (
+from helpers.steps import (
     LOOSE,
     RIGHT,
     WRONG,
-    answer,
-    correct,
-    execute,
-    look,
-    play,
-    propose,
-    verify,
+    answered,
+    corrected,
+    executed,
+    looked,
+    proposed,
+    trajectory_of,
+    verified,
 )
 from mtsql.config.learning import SelectionConfig
 from mtsql.config.run import RunConfig
@@ -53,35 +53,39 @@ COUNTED = "SELECT city, count(*) FROM shop GROUP BY city"
 FAULT = Trajectory(
     turn_id="", steps=(), ending=Ending.INFRA_FAULT, proposals=(), judgements=(), fault="gone"
 )
-BLIND = play(propose(), answer(), proposals=[NAMES])
-SEEN = play(propose(), execute(result_class="ok"), answer(), proposals=[NAMES])
-JUDGED = play(propose(), execute(result_class="ok"), verify("pass"), answer(), proposals=[NAMES])
-WEIGHED = play(propose(), look(), execute(result_class="ok"), answer(), proposals=[NAMES])
-MENDED = play(
-    propose(),
-    execute(result_class="empty"),
-    correct(1),
-    execute(1, result_class="ok"),
-    answer(1),
+BLIND = trajectory_of(proposed(), answered(), proposals=[NAMES])
+SEEN = trajectory_of(proposed(), executed(result_class="ok"), answered(), proposals=[NAMES])
+JUDGED = trajectory_of(
+    proposed(), executed(result_class="ok"), verified("pass"), answered(), proposals=[NAMES]
+)
+WEIGHED = trajectory_of(
+    proposed(), looked(), executed(result_class="ok"), answered(), proposals=[NAMES]
+)
+MENDED = trajectory_of(
+    proposed(),
+    executed(result_class="empty"),
+    corrected(1),
+    executed(1, result_class="ok"),
+    answered(1),
     judgements=(WRONG, RIGHT),
     proposals=[SHOUTED, NAMES],
 )
 REBUILT = replace(MENDED, proposals=(COUNTED, NAMES))
-LOOKED_ON = play(
-    propose(),
-    execute(result_class="ok"),
-    look(),
-    look(),
-    verify("pass", target="memory"),
-    execute(result_class="ok"),
-    answer(),
+LOOKED_ON = trajectory_of(
+    proposed(),
+    executed(result_class="ok"),
+    looked(),
+    looked(),
+    verified("pass", target="memory"),
+    executed(result_class="ok"),
+    answered(),
     proposals=[NAMES],
 )
-MISSED = play(propose(), answer(), judgements=(WRONG,), proposals=[SHOUTED])
-NEVER_SAID = play(propose(), judgements=(), ending=Ending.MAX_STEPS)
-LOOSELY = play(propose(), answer(), judgements=(LOOSE,), proposals=[NAMES])
-UNJUDGED = play(
-    propose(), answer(), judgements=(Judgement(ex=None, em=None, status="gold_failed"),)
+MISSED = trajectory_of(proposed(), answered(), judgements=(WRONG,), proposals=[SHOUTED])
+NEVER_SAID = trajectory_of(proposed(), judgements=(), ending=Ending.MAX_STEPS)
+LOOSELY = trajectory_of(proposed(), answered(), judgements=(LOOSE,), proposals=[NAMES])
+UNJUDGED = trajectory_of(
+    proposed(), answered(), judgements=(Judgement(ex=None, em=None, status="gold_failed"),)
 )
 KINDS = (
     FAULT, BLIND, SEEN, JUDGED, WEIGHED, MENDED, REBUILT, LOOKED_ON, MISSED, NEVER_SAID, LOOSELY,
@@ -198,29 +202,29 @@ PASS_IT = ToolCall(name=ActionName.VERIFY, target="execution", verdict="pass")
 @pytest.mark.parametrize(
     ("steps", "num_interactions"),
     [
-        ([propose(), answer()], 0),
-        ([propose(), execute(), look(), answer()], 2),
-        ([propose(), execute(), execute(), verify("pass"), answer()], 2),
+        ([proposed(), answered()], 0),
+        ([proposed(), executed(), looked(), answered()], 2),
+        ([proposed(), executed(), executed(), verified("pass"), answered()], 2),
         # The second is a verdict on the comparison that the first one shows.
-        ([propose(), look(), verify("pass", target="memory"), answer()], 1),
+        ([proposed(), looked(), verified("pass", target="memory"), answered()], 1),
         # Nothing to execute yet; and nobody sees what a last message asks for.
-        ([replace(execute(), is_accepted=False), propose(), answer()], 0),
-        ([propose(), replace(look(), observation=None)], 0),
+        ([replace(executed(), is_accepted=False), proposed(), answered()], 0),
+        ([proposed(), replace(looked(), observation=None)], 0),
         # mtsql_r1: exec_sql proposes and runs; memory_retrieve may have to run the query first.
-        ([replace(execute(), earlier=(PROPOSE_IT,)), replace(answer(), earlier=(PASS_IT,))], 1),
-        ([replace(look(), earlier=(PROPOSE_IT, RUN_IT)), answer()], 1),
+        ([replace(executed(), earlier=(PROPOSE_IT,)), replace(answered(), earlier=(PASS_IT,))], 1),
+        ([replace(looked(), earlier=(PROPOSE_IT, RUN_IT)), answered()], 1),
     ],
 )
 def test_an_interaction_shows_a_result_or_the_memory(steps, num_interactions, tmp_path):
-    (sample,) = samples_of(tmp_path, play(*steps))
+    (sample,) = samples_of(tmp_path, trajectory_of(*steps))
     assert sample.num_interactions == num_interactions
 
 
 def test_the_text_of_an_outline_is_what_a_model_embeds(tmp_path):
-    r1 = play(
-        replace(execute(result_class="empty"), earlier=(PROPOSE_IT,)),
-        replace(execute(), is_accepted=False),
-        replace(answer(), earlier=(ToolCall(name=ActionName.CORRECT, sql=COUNTED),)),
+    r1 = trajectory_of(
+        replace(executed(result_class="empty"), earlier=(PROPOSE_IT,)),
+        replace(executed(), is_accepted=False),
+        replace(answered(), earlier=(ToolCall(name=ActionName.CORRECT, sql=COUNTED),)),
         judgements=(WRONG, RIGHT),
         proposals=[NAMES, COUNTED],
     )

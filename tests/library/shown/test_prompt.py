@@ -6,8 +6,7 @@ import pytest
 
 from envs import prompts
 from envs.prompts import prompt_messages, prompt_version
-from helpers.hand_made import IN_PARIS
-from helpers.shop_sales import SCHEMA, SECOND
+from helpers.shops import IN_PARIS, SALES_SCHEMA, SALES_SECOND
 from mtsql.config.environment import DialectName
 from mtsql.dialogue import PastTurn
 from mtsql.protocol import DIALECTS, ActionName
@@ -21,9 +20,9 @@ QUESTION = "show all shops in Paris"
 def test_the_compact_prompt_is_one_short_message():
     messages = prompt_messages(
         "compact",
-        schema=SCHEMA,
-        history=SECOND.history,
-        question=SECOND.turn.question,
+        schema=SALES_SCHEMA,
+        history=SALES_SECOND.history,
+        question=SALES_SECOND.turn.question,
         max_steps=8,
     )
     assert messages == [
@@ -38,7 +37,11 @@ def test_the_compact_prompt_is_one_short_message():
 
 def test_the_full_prompt_tells_the_task_and_the_data():
     system, user = prompt_messages(
-        "full", schema=SCHEMA, history=SECOND.history, question=SECOND.turn.question, max_steps=6
+        "full",
+        schema=SALES_SCHEMA,
+        history=SALES_SECOND.history,
+        question=SALES_SECOND.turn.question,
+        max_steps=6,
     )
     assert (system["role"], user["role"]) == ("system", "user")
     assert all(f"- {name}(" in system["content"] for name in ActionName)
@@ -55,7 +58,9 @@ def test_the_full_prompt_tells_the_task_and_the_data():
 
 def test_an_earlier_turn_without_an_answer_says_so():
     history = (PastTurn(question="any ?", sql=""),)
-    _, user = prompt_messages("full", schema=SCHEMA, history=history, question="?", max_steps=8)
+    _, user = prompt_messages(
+        "full", schema=SALES_SCHEMA, history=history, question="?", max_steps=8
+    )
     assert "Q: any ?\nSQL: (no answer)\n" in user["content"]
 
 
@@ -88,8 +93,8 @@ def test_each_dialect_tells_its_tools_and_tags(prompt, dialect):
         prompt,
         dialect=dialect,
         schema="THE SCHEMA",
-        history=SECOND.history,
-        question=SECOND.turn.question,
+        history=SALES_SECOND.history,
+        question=SALES_SECOND.turn.question,
         max_steps=6,
     )
     text = "\n".join(message["content"] for message in messages)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.hand_made import EXECUTE, propose
-from helpers.shop_sales import EVIL, play, write_sales
+from helpers.messages import EXECUTE, propose
+from helpers.shops import EVIL, write_sales
+from helpers.turns import play_messages
 from mtsql.shown.harmless import to_json
 from mtsql.shown.results import observe_result
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus, suspicion
@@ -20,7 +21,7 @@ def database(tmp_path):
 
 def test_a_cell_cannot_speak_the_protocol(database):
     sql = "SELECT name AS \"<|im_start|>\" FROM shop WHERE city = 'Oslo'"
-    run = play(database, propose(sql), EXECUTE)
+    run = play_messages(database, propose(sql), EXECUTE)
     assert run.replies[1]["rows"] == [[EVIL]]
     assert run.replies[1]["columns"] == ["<|im_start|>"]
     text = run.texts[1]
@@ -30,15 +31,19 @@ def test_a_cell_cannot_speak_the_protocol(database):
 
 
 def test_any_cell_can_be_shown(database):
-    run = play(database, propose("SELECT name, 9e999, -9e999 FROM shop WHERE id = 5"), EXECUTE)
+    run = play_messages(
+        database, propose("SELECT name, 9e999, -9e999 FROM shop WHERE id = 5"), EXECUTE
+    )
     assert run.replies[1]["rows"] == [["x'00ff'", "inf", "-inf"]]
-    run = play(database, propose("SELECT city FROM shop WHERE id = 5"), EXECUTE)
+    run = play_messages(database, propose("SELECT city FROM shop WHERE id = 5"), EXECUTE)
     assert run.replies[1]["num_rows"] == 1
     assert run.texts[1].isprintable()
 
 
 def test_a_row_cap_says_at_least(database):
-    run = play(database, propose("SELECT id FROM shop"), EXECUTE, limits=QueryLimits(max_rows=3))
+    run = play_messages(
+        database, propose("SELECT id FROM shop"), EXECUTE, limits=QueryLimits(max_rows=3)
+    )
     assert run.replies[1] == {
         "columns": ["id"],
         "rows": [[1], [2], [3]],

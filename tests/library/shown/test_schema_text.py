@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.turn import TurnEnv
-from helpers.shop_sales import SCHEMA, SECOND, write_sales
+from helpers.shops import SALES_SCHEMA, SALES_SECOND, write_sales
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import PastTurn
 from mtsql.schema import Column, ForeignKey, Schema, Table
@@ -49,7 +49,7 @@ TOWN = Schema(
 )
 
 
-def examples_of(path, schema=SCHEMA, *, limit=3, limits=LIMITS):
+def examples_of(path, schema=SALES_SCHEMA, *, limit=3, limits=LIMITS):
     async def run():
         async with LocalPool({"shops": path}, num_workers=1) as pool:
             found = await example_values(pool, "shops", schema, limit=limit, limits=limits)
@@ -160,7 +160,7 @@ SHOPS_TEXT = """\
 sale.shop_id=shop.id"""
 
 
-def prompt_of(path, *, spec=SECOND, count_tokens=approximate_tokens, **options):
+def prompt_of(path, *, spec=SALES_SECOND, count_tokens=approximate_tokens, **options):
     async def run():
         async with LocalPool({"shops": path}, num_workers=1) as pool:
             config = EnvironmentConfig(**options)
@@ -267,7 +267,9 @@ def test_the_budget_holds_down_to_one_column(budget, asked):
 def test_the_budget_is_measured_by_the_given_tokenizer(tmp_path):
     assert [approximate_tokens(text) for text in ("", "a", "abcd", "abcde")] == [0, 1, 1, 2]
     path = write_sales(tmp_path / "shops.sqlite")
-    spec = replace(SECOND, history=(PastTurn(question="any ?", sql="SELECT price FROM sale"),))
+    spec = replace(
+        SALES_SECOND, history=(PastTurn(question="any ?", sql="SELECT price FROM sale"),)
+    )
     full = prompt_of(path, spec=spec, max_schema_tokens=40)
     assert "Not shown" not in full
     words = prompt_of(
@@ -286,7 +288,7 @@ def test_without_a_budget_or_values_the_prompt_asks_nothing():
             raise AssertionError(requests)
 
     for prompt in ("compact", "full"):
-        env = TurnEnv(SECOND, Silent(), EnvironmentConfig(prompt=prompt), LIMITS)
+        env = TurnEnv(SALES_SECOND, Silent(), EnvironmentConfig(prompt=prompt), LIMITS)
         assert asyncio.run(env.start())
 
 

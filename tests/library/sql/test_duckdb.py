@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from helpers.hand_made import facts
+from helpers.shops import facts
 from mtsql.sql.duckdb_engine import DuckdbEngine
 from mtsql.sql.engine import ErrorKind
 from mtsql.sql.pool import LocalPool

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.hand_made import facts
+from helpers.shops import facts
 from mtsql.sql.cache import normalise
 from mtsql.sql.duckdb_engine import DuckdbEngine
 from mtsql.sql.engine import Engine, ErrorKind

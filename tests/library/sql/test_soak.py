@@ -16,7 +16,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from helpers.hand_made import facts
+from helpers.shops import facts
 from mtsql.sql.engine import ErrorKind
 from mtsql.sql.pool import LocalPool, PoolStats
 from mtsql.sql.records import QueryLimits, QueryRequest

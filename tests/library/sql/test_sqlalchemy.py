@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.hand_made import facts, write_shops
+from helpers.shops import facts, write_shops
 from mtsql.sql.duckdb_engine import DuckdbEngine
 from mtsql.sql.engine import CannotOpenError, ErrorKind
 from mtsql.sql.engines import file_of, not_enforced, open_engine

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.hand_made import facts
+from helpers.shops import facts
 from mtsql.sql.engine import ErrorKind
 from mtsql.sql.records import QueryLimits, QueryStatus
 from mtsql.sql.sqlite_engine import SqliteEngine

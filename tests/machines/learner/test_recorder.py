@@ -7,7 +7,8 @@ from mtsql.dialogue import TurnSpec
 pytest.importorskip("ray", reason="the core install holds no Ray")
 
 from actors.learner.recorder import SPEC, Played, step_facts, stored_row
-from helpers.hand_made import ALL, ANSWER, EXECUTE, FIRST, IN_PARIS, SECOND, propose
+from helpers.messages import ANSWER, EXECUTE, propose
+from helpers.shops import ALL, FIRST, IN_PARIS, SECOND
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import parse_action
@@ -136,7 +137,7 @@ def test_a_stored_row_holds_everything() -> None:
     assert row.trajectory is RIGHT.trajectory
     assert (row.dialogue_id, row.turn_index, row.db_id) == ("hand-0", 0, "shops")
     assert (row.hardness, row.gold_sql) == ("easy", IN_PARIS)
-    assert row.question == "show the names of all shops in Paris"
+    assert row.question == "show all shops in Paris"
     assert (row.policy, row.split, row.history_mode, row.rl_step) == ("rl", "train", "gold", 4)
     assert row.group == "g"
     assert row.reward is not None

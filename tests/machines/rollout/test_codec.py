@@ -7,13 +7,15 @@ import pytest
 pytest.importorskip("torch", reason="the core install holds no tokenizers")
 
 from actors.rollout.codec import Codec
-from helpers.hand_made import ANSWER, EXECUTE, IN_PARIS, propose, qwen_tokenizer, tiny_tokenizer
+from helpers.messages import ANSWER, EXECUTE, propose
+from helpers.shops import IN_PARIS
+from helpers.tokenizers import qwen_tokenizer, tiny_tokenizer
 from mtsql.protocol import ACTIONS
 
 TOOLS = list(ACTIONS.tools)
 QUESTION = [
     {"role": "system", "content": "Answer with SQL."},
-    {"role": "user", "content": "shop : id , name , city\nshow the names of all shops in Paris"},
+    {"role": "user", "content": "shop : id , name , city\nshow all shops in Paris"},
 ]
 REPLIES = ['{"ok": true}', '{"columns": ["name"], "rows": [["Ada"]], "num_rows": 1}']
 MESSAGES = [propose(IN_PARIS), EXECUTE, ANSWER]

@@ -15,7 +15,8 @@ from actors.rollout.codec import Codec, codec_for, token_counter
 from actors.rollout.play import Sampled, encode, play
 from actors.tiny_model import train_tokenizer
 from envs.turn import TurnEnv
-from helpers.hand_made import FIRST, IN_PARIS, SECOND, TEXTS, qwen_tokenizer, write_shops
+from helpers.shops import FIRST, IN_PARIS, SECOND, write_shops
+from helpers.tokenizers import TEXTS, qwen_tokenizer
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall, Verdict, VerifyTarget
 from mtsql.sql.pool import LocalPool

@@ -14,19 +14,9 @@ pytest.importorskip("torch", reason="the core install holds no tokenizers")
 from actors.rollout.codec import Codec
 from actors.rollout.play import ModelFault, Sampled, encode, play
 from envs.turn import TurnEnv
-from helpers.hand_made import (
-    ALL,
-    ANSWER,
-    EXECUTE,
-    FIRST,
-    IN_PARIS,
-    SECOND,
-    correct,
-    judge,
-    propose,
-    tiny_tokenizer,
-    write_shops,
-)
+from helpers.messages import ANSWER, EXECUTE, correct, judge, propose
+from helpers.shops import ALL, FIRST, IN_PARIS, SECOND, write_shops
+from helpers.tokenizers import tiny_tokenizer
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.reward import RewardConfig
 from mtsql.protocol import ACTIONS, ActionName, ToolCall, render_action

@@ -29,16 +29,9 @@ from actors.rollout.turns import gold_specs, load_run_data
 from actors.run.command import _last_error
 from actors.run.machine import process_environment
 from actors.tiny_model import create
-from helpers.hand_made import (
-    ALL,
-    ANSWER,
-    EXECUTE,
-    FIRST,
-    IN_PARIS,
-    propose,
-    tiny_tokenizer,
-    write_shops,
-)
+from helpers.messages import ANSWER, EXECUTE, propose
+from helpers.shops import ALL, FIRST, IN_PARIS, write_shops
+from helpers.tokenizers import tiny_tokenizer
 from mtsql.config.learning import SelfTaughtConfig
 from mtsql.config.machine import MachineConfig
 from mtsql.config.run import RunConfig

@@ -1,82 +1,8 @@
-"""A shop, a dialogue about it, and tokenizers trained in the blink of an eye; shared by tests."""
+"""Tokenizers trained in the blink of an eye."""
 
-import hashlib
-import sqlite3
-from pathlib import Path
 from typing import Any
 
-from mtsql.dialogue import Dialogue, Turn, turn_specs
-from mtsql.protocol import ActionName, Answer, ToolCall, Verdict, render_action
-from mtsql.schema import Column, Schema, Table
-
-ALL = "SELECT name FROM shop"
-IN_PARIS = "SELECT name FROM shop WHERE city = 'Paris'"
-SCHEMA = Schema(
-    db_id="shops",
-    tables=(
-        Table(
-            name="shop",
-            columns=(
-                Column(name="id", type="number", is_primary=True),
-                Column(name="name", type="text"),
-                Column(name="city", type="text"),
-            ),
-        ),
-    ),
-    foreign_keys=(),
-)
-DIALOGUE = Dialogue(
-    dialogue_id="hand-0",
-    db_id="shops",
-    turns=(
-        Turn(
-            turn_id="hand-0/0",
-            question="show the names of all shops in Paris",
-            gold_sql=IN_PARIS,
-            hardness="easy",
-        ),
-        Turn(
-            turn_id="hand-0/1",
-            question="how many are there ?",
-            gold_sql="SELECT count(*) FROM shop WHERE city = 'Paris'",
-            hardness="easy",
-        ),
-    ),
-)
-FIRST, SECOND = turn_specs(DIALOGUE, SCHEMA)
-
-EXECUTE = render_action(ToolCall(name=ActionName.EXECUTE))
-ANSWER = render_action(Answer())
-
-
-def propose(sql: str) -> str:
-    return render_action(ToolCall(name=ActionName.PROPOSE, sql=sql))
-
-
-def correct(sql: str) -> str:
-    return render_action(ToolCall(name=ActionName.CORRECT, sql=sql))
-
-
-def judge(verdict: Verdict) -> str:
-    return render_action(ToolCall(name=ActionName.VERIFY, target="execution", verdict=verdict))
-
-
-def write_shops(path: Path) -> Path:
-    """Ada and Bob in Paris, Cy in Rome."""
-    with sqlite3.connect(path) as connection:
-        connection.executescript(
-            "CREATE TABLE shop (id INTEGER PRIMARY KEY, name TEXT, city TEXT);"
-            "INSERT INTO shop VALUES (1, 'Ada', 'Paris'), (2, 'Bob', 'Paris'), (3, 'Cy', 'Rome');"
-        )
-    connection.close()
-    return path
-
-
-def facts(path: Path) -> tuple[str, list[str]]:
-    """Hash of the file and names of all files beside it."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return digest, sorted(entry.name for entry in path.parent.iterdir())
-
+from helpers.shops import DIALOGUE
 
 TEXTS = [
     "shop : id , name , city",

@@ -13,17 +13,17 @@ LOOSE = Judgement(ex=True, em=False, status="ok")
 WRONG = Judgement(ex=False, em=False, status="ok")
 
 
-def propose(number=0):
+def proposed(number=0):
     action = ToolCall(name=ActionName.PROPOSE, sql=f"SELECT {number}")
     return Step(message="", action=action, observation="{}", proposal=number)
 
 
-def correct(number):
+def corrected(number):
     action = ToolCall(name=ActionName.CORRECT, sql=f"SELECT {number}")
     return Step(message="", action=action, observation="{}", proposal=number)
 
 
-def execute(number=0, *, status="ok", is_suspicious=False, result_class=None, num_rows=None):
+def executed(number=0, *, status="ok", is_suspicious=False, result_class=None, num_rows=None):
     return Step(
         message="",
         action=ToolCall(name=ActionName.EXECUTE),
@@ -36,22 +36,22 @@ def execute(number=0, *, status="ok", is_suspicious=False, result_class=None, nu
     )
 
 
-def verify(verdict, number=0, target: VerifyTarget = "execution"):
+def verified(verdict, number=0, target: VerifyTarget = "execution"):
     action = ToolCall(name=ActionName.VERIFY, target=target, verdict=verdict)
     return Step(message="", action=action, observation="{}", proposal=number)
 
 
-def look(number=0, verdict=None, num_kept: int | None = 3):
+def looked(number=0, verdict=None, num_kept: int | None = 3):
     """At the dialogue's memory; a `num_kept` of None: nothing to compare with."""
     action = ToolCall(name=ActionName.VERIFY, target="memory", verdict=verdict)
     return Step(message="", action=action, observation="{}", proposal=number, num_kept=num_kept)
 
 
-def answer(number=0):
+def answered(number=0):
     return Step(message="", action=Answer(), observation=None, proposal=number)
 
 
-def play(*steps, judgements=(RIGHT,), ending=Ending.ANSWERED, proposals=None, f1s=None):
+def trajectory_of(*steps, judgements=(RIGHT,), ending=Ending.ANSWERED, proposals=None, f1s=None):
     """`f1s`: clause F1 of each proposal, with and without values."""
     matches = [ClauseMatch(f1=f1, coherence=f1, is_parsed=True) for f1 in f1s or ()]
     return Trajectory(
