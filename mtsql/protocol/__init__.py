@@ -6,13 +6,14 @@ once, into a closed union of records (ToolCall | Answer | ParseFailure).
 """
 
 from mtsql.protocol.actions import ACTIONS, parse_action, render_action
+from mtsql.protocol.call_formats import CALL_FORMATS, HERMES, CallFormat
 from mtsql.protocol.cocte import COCTE
+from mtsql.protocol.dialect import Dialect
 from mtsql.protocol.mtsql_r1 import MTSQL_R1
 from mtsql.protocol.records import (
     Action,
     ActionName,
     Answer,
-    Dialect,
     ParseFailure,
     Reading,
     ToolCall,
@@ -23,13 +24,16 @@ from mtsql.protocol.short_horizon import SHORT_HORIZON
 
 __all__ = [
     "ACTIONS",
+    "CALL_FORMATS",
     "COCTE",
     "DIALECTS",
+    "HERMES",
     "MTSQL_R1",
     "SHORT_HORIZON",
     "Action",
     "ActionName",
     "Answer",
+    "CallFormat",
     "Dialect",
     "ParseFailure",
     "Reading",

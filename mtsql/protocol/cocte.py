@@ -16,11 +16,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from mtsql.protocol.actions import SQL, render_only
+from mtsql.protocol.call_formats import HERMES, CallFormat
+from mtsql.protocol.dialect import Dialect
 from mtsql.protocol.records import (
     Action,
     ActionName,
     Answer,
-    Dialect,
     ParseFailure,
     Reading,
     ToolCall,
@@ -33,8 +34,9 @@ from mtsql.protocol.wire import (
     SqlArguments,
     explain,
     only_call,
+    plain_call,
     tool,
-    with_plain_arguments,
+    tools_by_name,
 )
 
 
@@ -48,13 +50,13 @@ class _MemoryArguments(BaseModel, frozen=True, extra="forbid"):
     verdict: Verdict | None = None
 
 
-def parse_cocte(message: str) -> Action:
+def parse_cocte(message: str, call_format: CallFormat = HERMES) -> Action:
     """The one action of a message; leniency as in the `actions` dialect."""
-    value = only_call(message)
+    value = only_call(message, call_format)
     if isinstance(value, ParseFailure):
         return value
     try:
-        call = NamedCall.model_validate(with_plain_arguments(value))
+        call = NamedCall.model_validate(plain_call(value, _TOOLS))
         if call.name not in tuple(ActionName):
             names = ", ".join(f"'{name}'" for name in ActionName)
             return ParseFailure(reason=f"name: Input should be one of {names}")
@@ -93,35 +95,38 @@ def _view_sql(sql: str) -> str:
     return bare_sql(sql).rstrip(" \t\r\n;")
 
 
-def _parse(message: str) -> Reading:
-    return Reading(actions=(parse_cocte(message),))
+def _read(message: str, call_format: CallFormat) -> Reading:
+    return Reading(actions=(parse_cocte(message, call_format),))
 
 
 _VIEW_NAME = {"type": "string", "description": "A new name: letters, digits and _."}
 
-COCTE = Dialect(
-    tools=(
-        tool(
-            ActionName.PROPOSE,
-            "Add the next view of the chain; it may read the tables and the views before it.",
-            ("name", "sql"),
-            name=_VIEW_NAME,
-            sql=SQL,
-        ),
-        tool(ActionName.EXECUTE, "Run the current view on top of the views before it."),
-        tool(
-            ActionName.VERIFY,
-            "See the earlier turns and what the query of the chain keeps, adds, drops or changes;"
-            " with a verdict, judge whether that is what the question asks for.",
-            ("target",),
-            target={"type": "string", "enum": ["memory"]},
-            verdict={"type": "string", "enum": ["pass", "fail"]},
-        ),
-        tool(ActionName.CORRECT, "Replace the current view.", ("sql",), sql=SQL),
-        tool(ActionName.ANSWER, "Give the chain, with its last view as the query."),
+_SCHEMAS = (
+    tool(
+        ActionName.PROPOSE,
+        "Add the next view of the chain; it may read the tables and the views before it.",
+        ("name", "sql"),
+        name=_VIEW_NAME,
+        sql=SQL,
     ),
-    parse=_parse,
-    render=render_only,
+    tool(ActionName.EXECUTE, "Run the current view on top of the views before it."),
+    tool(
+        ActionName.VERIFY,
+        "See the earlier turns and what the query of the chain keeps, adds, drops or changes;"
+        " with a verdict, judge whether that is what the question asks for.",
+        ("target",),
+        target={"type": "string", "enum": ["memory"]},
+        verdict={"type": "string", "enum": ["pass", "fail"]},
+    ),
+    tool(ActionName.CORRECT, "Replace the current view.", ("sql",), sql=SQL),
+    tool(ActionName.ANSWER, "Give the chain, with its last view as the query."),
+)
+_TOOLS = tools_by_name(_SCHEMAS)
+
+COCTE = Dialect(
+    tools=_SCHEMAS,
+    read=_read,
+    write=render_only,
     fixed_texts=(
         '<tool_call>\n{"name": "propose", "arguments": {"name": "',
         '", "sql": "',

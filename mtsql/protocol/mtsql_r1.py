@@ -22,10 +22,11 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ValidationError
 
+from mtsql.protocol.call_formats import HERMES, Call, CallFormat, scan
+from mtsql.protocol.dialect import Dialect
 from mtsql.protocol.records import (
     ActionName,
     Answer,
-    Dialect,
     ParseFailure,
     Reading,
     ToolCall,
@@ -33,15 +34,7 @@ from mtsql.protocol.records import (
     VerifyTarget,
 )
 from mtsql.protocol.sql_text import bare_sql, first_statement, holds_statement, is_query
-from mtsql.protocol.wire import (
-    Call,
-    NamedCall,
-    explain,
-    render_call,
-    scan,
-    tool,
-    with_plain_arguments,
-)
+from mtsql.protocol.wire import NamedCall, explain, plain_call, tool, tools_by_name
 
 EXEC_SQL, MEMORY_RETRIEVE = "exec_sql", "memory_retrieve"
 VERDICT_TAGS: dict[VerifyTarget, str] = {"execution": "exec_verify", "memory": "memory_verify"}
@@ -63,7 +56,7 @@ class _CodeArguments(BaseModel, frozen=True, extra="forbid"):
     code: str
 
 
-def parse_r1(message: str) -> Reading:
+def parse_r1(message: str, call_format: CallFormat = HERMES) -> Reading:
     """The actions of a model's message; only its own words outside the reasoning are read.
 
     Of several calls the first one counts, and nothing behind it: a model that writes the reply
@@ -71,7 +64,7 @@ def parse_r1(message: str) -> Reading:
     Verdicts count where they stand before the call or the answer, the last one of each kind. A
     placeholder is neither an answer nor a verdict.
     """
-    pieces = scan(message)
+    pieces = scan(message, call_format)
     if isinstance(pieces, ParseFailure):
         return Reading(actions=(pieces,))
     number = next((n for n, piece in enumerate(pieces) if isinstance(piece, Call)), None)
@@ -103,7 +96,7 @@ def parse_r1(message: str) -> Reading:
     )
 
 
-def render_r1(actions: Sequence[ToolCall | Answer]) -> str:
+def render_r1(actions: Sequence[ToolCall | Answer], call_format: CallFormat = HERMES) -> str:
     """The canonical message: verdicts, then a call or the answer. A correction is a proposal."""
     lines: list[str] = []
     sql = ""
@@ -114,12 +107,12 @@ def render_r1(actions: Sequence[ToolCall | Answer]) -> str:
             case ToolCall(name=ActionName.PROPOSE | ActionName.CORRECT):
                 sql = action.sql or ""
             case ToolCall(name=ActionName.EXECUTE):
-                lines.append(render_call(EXEC_SQL, {"code": sql}))
+                lines.append(call_format.render(EXEC_SQL, {"code": sql}))
             case ToolCall(target=target, verdict=verdict):
                 assert target is not None, "a verdict is about something"
                 tag = VERDICT_TAGS[target]
                 lines.append(
-                    render_call(MEMORY_RETRIEVE, {"code": sql})
+                    call_format.render(MEMORY_RETRIEVE, {"code": sql})
                     if verdict is None
                     else f"<{tag}>{_WORDS[verdict]}</{tag}>"
                 )
@@ -142,7 +135,7 @@ def _read_call(value: object) -> tuple[ToolCall, ...] | ParseFailure:
     if isinstance(value, ParseFailure):
         return value
     try:
-        call = NamedCall.model_validate(with_plain_arguments(value))
+        call = NamedCall.model_validate(plain_call(value, _TOOLS))
         if call.name not in (EXEC_SQL, MEMORY_RETRIEVE):
             return ParseFailure(reason="name: Input should be 'exec_sql' or 'memory_retrieve'")
     except ValidationError as error:
@@ -174,18 +167,21 @@ def _unread(before: str, behind: Sequence[str | Call]) -> tuple[str, ...]:
 
 _CODE = {"type": "string", "description": "One read-only SQL statement."}
 
-MTSQL_R1 = Dialect(
-    tools=(
-        tool(EXEC_SQL, "Run the current SQL and return its result.", ("code",), code=_CODE),
-        tool(
-            MEMORY_RETRIEVE,
-            "Show the dialogue's earlier questions and SQL next to the SQL under check.",
-            ("code",),
-            code=_CODE,
-        ),
+_SCHEMAS = (
+    tool(EXEC_SQL, "Run the current SQL and return its result.", ("code",), code=_CODE),
+    tool(
+        MEMORY_RETRIEVE,
+        "Show the dialogue's earlier questions and SQL next to the SQL under check.",
+        ("code",),
+        code=_CODE,
     ),
-    parse=parse_r1,
-    render=render_r1,
+)
+_TOOLS = tools_by_name(_SCHEMAS)
+
+MTSQL_R1 = Dialect(
+    tools=_SCHEMAS,
+    read=parse_r1,
+    write=render_r1,
     fixed_texts=(
         '<tool_call>\n{"name": "exec_sql", "arguments": {"code": "',
         '<tool_call>\n{"name": "memory_retrieve", "arguments": {"code": "',

@@ -1,9 +1,8 @@
 """The agent's protocol: four typed actions and an ending, whatever the dialect."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 
 class ActionName(StrEnum):
@@ -58,23 +57,3 @@ class Reading:
     actions: tuple[Action, ...]
     ignored: tuple[str, ...] = ()
     """What else the message held, as reasons why it was not read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
-    """One way to put the actions on the wire."""
-
-    tools: tuple[dict[str, Any], ...]
-    """JSON schemas of the tools, in OpenAI's function format, for a chat template; () for none."""
-    parse: Callable[[str], Reading]
-    """Reads the model's message; never raises."""
-    render: Callable[[Sequence[ToolCall | Answer]], str]
-    """The canonical message of its actions; `parse(render(actions)).actions == actions`."""
-    fixed_texts: tuple[str, ...] = ()
-    """Constant strings of the wire format, which a tokenizer made for it keeps whole."""
-    reply_role: Literal["tool"] | None = "tool"
-    """The role of an observation; None: there is never one."""
-    max_steps: int | None = None
-    """Messages that the dialect has room for; None: as many as the configuration says."""
-    names_sql: bool = False
-    """Each message names the SQL it is about, so a proposal is new only if its SQL is."""

@@ -322,7 +322,7 @@ def test_the_last_answer_that_holds_a_query_counts(text, sql):
         (call("[]"), "valid dictionary"),
         (call('{"name": "propose", "arguments": {"sql": "SELECT 1"}}'), "'exec_sql' or"),
         (call('{"name": "exec_sql", "arguments": {}}'), "exec_sql: code: Field required"),
-        (call('{"name": "exec_sql", "arguments": {"sql": "SELECT 1"}}'), "exec_sql: code:"),
+        (call('{"name": "exec_sql", "arguments": {"text": "SELECT 1"}}'), "exec_sql: code:"),
         (call('{"name": "exec_sql", "arguments": "SELECT 1"}'), "arguments: Input should be"),
         *(
             (call(json.dumps({"name": name, "arguments": {"code": code}})), "holds no statement")
