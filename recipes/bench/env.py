@@ -27,25 +27,22 @@ from mtsql.config.environment import EnvironmentConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
 from mtsql.dialogue import Message, TurnSpec, turn_specs
-from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
+from mtsql.protocol import ActionName, Answer, ToolCall
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, SqlExecutor
-from recipes.bench.common import local_ray, show
+from recipes.bench.common import NAMESPACE, NUM_CLIENTS, local_ray, message, show
 
-NAMESPACE = "mtsql_bench"
-NUM_CLIENTS = 2
 NUM_CROWD = 1000
 """Dialogues at the same time in one process, whose memory is measured."""
 LOAD_S = 2.0
 """Of each load with several dialogues."""
 ENVIRONMENT = EnvironmentConfig()
 LIMITS = QueryLimits()
-RENDER = DIALECTS[ENVIRONMENT.dialect].render
-REST = (RENDER((ToolCall(name=ActionName.EXECUTE),)), RENDER((Answer(),)))
+REST = (message(ToolCall(name=ActionName.EXECUTE)), message(Answer()))
 
 
 @dataclass(slots=True, kw_only=True)
-class Load:
+class Played:
     """What the dialogues of one load saw."""
 
     means_s: list[float] = field(default_factory=list[float])
@@ -60,9 +57,9 @@ class Load:
 
 async def load(
     specs: Sequence[TurnSpec], executor: SqlExecutor, *, num_dialogues: int, seconds: float = 0
-) -> Load:
+) -> Played:
     """Play with so many dialogues at a time; each spec once, then on for `seconds`."""
-    seen = Load()
+    seen = Played()
     next_spec = 0
     give_up_s = time.perf_counter() + seconds
 
@@ -75,9 +72,9 @@ async def load(
             env = TurnEnv(spec, executor, ENVIRONMENT, LIMITS)
             await env.start()
             steps_s: list[float] = []
-            for message in (_proposal(spec), *REST):
+            for text in (_proposal(spec), *REST):
                 step_s = time.perf_counter()
-                await env.step(message)
+                await env.step(text)
                 steps_s.append(time.perf_counter() - step_s)
             trajectory = await env.finish()
             seen.turns_s.append(time.perf_counter() - start_s)
@@ -91,14 +88,14 @@ async def load(
 
 
 def _proposal(spec: TurnSpec) -> str:
-    return RENDER((ToolCall(name=ActionName.PROPOSE, sql=spec.turn.gold_sql),))
+    return message(ToolCall(name=ActionName.PROPOSE, sql=spec.turn.gold_sql))
 
 
 @ray.remote(num_cpus=0)
-class Client:
+class Players:
     """One process with its share of the dialogues."""
 
-    async def load(self, specs: Sequence[TurnSpec], num_dialogues: int, seconds: float) -> Load:
+    async def load(self, specs: Sequence[TurnSpec], num_dialogues: int, seconds: float) -> Played:
         executor = sql_client(NAMESPACE)
         return await load(specs, executor, num_dialogues=num_dialogues, seconds=seconds)
 
@@ -120,9 +117,9 @@ def crowd_mb(databases: Mapping[str, Path], specs: Sequence[TurnSpec]) -> float:
                 nonlocal num_waiting
                 env = TurnEnv(spec, pool, ENVIRONMENT, LIMITS)
                 messages: list[Message] = await env.start()
-                for message in (_proposal(spec), REST[0]):
-                    result = await env.step(message)
-                    messages.append({"role": "assistant", "content": message})
+                for text in (_proposal(spec), REST[0]):
+                    result = await env.step(text)
+                    messages.append({"role": "assistant", "content": text})
                     messages.append({"role": "tool", "content": result.observation or ""})
                 num_waiting += 1
                 await is_measured.wait()
@@ -201,7 +198,7 @@ def measure(
     }
 
 
-def _median_ms(loads: Sequence[Load], figures_s: Callable[[Load], Sequence[float]]) -> float:
+def _median_ms(loads: Sequence[Played], figures_s: Callable[[Played], Sequence[float]]) -> float:
     return 1000 * statistics.median(statistics.median(figures_s(load)) for load in loads)
 
 
@@ -211,9 +208,9 @@ async def _local(
     num_dialogues: int,
     num_runs: int,
     advance: Callable[[], None],
-) -> tuple[list[Load], list[Load]]:
-    one: list[Load] = []
-    many: list[Load] = []
+) -> tuple[list[Played], list[Played]]:
+    one: list[Played] = []
+    many: list[Played] = []
     async with LocalPool(databases) as pool:
         await load(specs, pool, num_dialogues=num_dialogues)  # fills the caches
         for _ in range(num_runs):
@@ -229,18 +226,18 @@ def _through_ray(
     num_dialogues: int,
     num_runs: int,
     advance: Callable[[], None],
-) -> list[Load]:
+) -> list[Played]:
     with local_ray():
         actors = start_sql_pools(databases, namespace=NAMESPACE)
-        clients = [Client.remote() for _ in range(NUM_CLIENTS)]
+        clients = [Players.remote() for _ in range(NUM_CLIENTS)]
         shares = [len(range(n, num_dialogues, NUM_CLIENTS)) for n in range(NUM_CLIENTS)]
 
-        def together(seconds: float) -> Load:
+        def together(seconds: float) -> Played:
             calls = zip(clients, shares, strict=True)
-            parts: list[Load] = ray.get(
+            parts: list[Played] = ray.get(
                 [client.load.remote(specs, share, seconds) for client, share in calls if share]
             )
-            return Load(
+            return Played(
                 means_s=[s for part in parts for s in part.means_s],
                 steps_s=[s for part in parts for s in part.steps_s],
                 executes_s=[s for part in parts for s in part.executes_s],
@@ -249,7 +246,7 @@ def _through_ray(
             )
 
         together(0)  # fills the caches
-        loads: list[Load] = []
+        loads: list[Played] = []
         for _ in range(num_runs):
             loads.append(together(LOAD_S))
             advance()

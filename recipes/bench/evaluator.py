@@ -13,7 +13,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -38,6 +36,7 @@ from mtsql.garbage import long_lived_objects
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits
+from recipes.bench.common import Spent
 from recipes.bench.official import Official, Pair, require_official, spider_tables
 from recipes.bench.perturbed import perturb
 from recipes.bench.suites import NUM_VARIANTS, make_suite
@@ -80,24 +79,6 @@ class Tally:
     num_stopped: int = 0
     """Pairs on which the official evaluator crashes or hangs."""
     num_disagreements: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """A time, by the clock and in all processes of ours."""
-
-    seconds: float
-    cpu_s: float
-
-    @classmethod
-    def now(cls) -> "Spent":
-        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-        paths = [Path(f"/proc/{process.pid}/schedstat") for process in processes]
-        spent_ns = sum(int(path.read_text(encoding="ascii").split()[0]) for path in paths)
-        return cls(seconds=time.perf_counter(), cpu_s=spent_ns / 1e9)
-
-    def since(self, before: "Spent") -> "Spent":
-        return Spent(seconds=self.seconds - before.seconds, cpu_s=self.cpu_s - before.cpu_s)
 
 
 class Comparison:
@@ -388,8 +369,8 @@ def _rates(official: Sequence[Mapping[str, Any]], num_pairs: int, ours: Spent) -
     official_per_cpu_s = len(ended) / sum(answer["cpu_s"] for answer in ended)
     return {
         "official_per_s": official_per_s,
-        "ours_per_s": num_pairs / ours.seconds,
-        "times": num_pairs / ours.seconds / official_per_s,
+        "ours_per_s": num_pairs / ours.wall_s,
+        "times": num_pairs / ours.wall_s / official_per_s,
         "official_per_cpu_s": official_per_cpu_s,
         "ours_per_cpu_s": num_pairs / ours.cpu_s,
         "cpu_times": num_pairs / ours.cpu_s / official_per_cpu_s,

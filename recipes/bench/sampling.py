@@ -14,13 +14,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.progress import Progress
 
@@ -34,7 +32,7 @@ from mtsql.data.dataset import Dataset
 from mtsql.dialogue import TurnSpec
 from mtsql.errors import DataError
 from mtsql.sql.pool import LocalPool
-from recipes.bench.common import show
+from recipes.bench.common import Spent, show
 
 NUM_WARM_UP = 4
 """Items before the first run."""
@@ -82,25 +80,6 @@ def items_of(dataset: Dataset) -> list[TurnSpec]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """Wall time, and processor time of this process and those it started."""
-
-    wall_s: float
-    cpu_s: float
-
-
-def now() -> Spent:
-    me = psutil.Process()
-    times = [one.cpu_times() for one in (me, *me.children(recursive=True))]
-    return Spent(wall_s=time.perf_counter(), cpu_s=sum(one.user + one.system for one in times))
-
-
-def since(begin: Spent) -> Spent:
-    end = now()
-    return Spent(wall_s=end.wall_s - begin.wall_s, cpu_s=end.cpu_s - begin.cpu_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One message as it was sampled."""
 
@@ -137,6 +116,62 @@ class Run:
     num_prompt_tokens: int
 
 
+class Offline:
+    """vLLM as a script uses it: every prompt at once, each to stop after as many tokens."""
+
+    def __init__(self, config: RunConfig, device: str, model: Path, temperature: float) -> None:
+        from vllm import LLM
+
+        from actors.rollout.engine import engine_arguments
+
+        self._llm = LLM(**engine_arguments(model, config, device))
+        self._temperature = temperature
+
+    def generate(self, requests: Sequence[Request], *, is_seeded: bool) -> Spent:
+        from vllm import TokensPrompt
+
+        from actors.rollout.engine import sampling_params
+
+        self._llm.reset_prefix_cache()
+        begin = Spent.now()
+        params = [
+            sampling_params(self._temperature, one.num_tokens, one.seed if is_seeded else None)
+            for one in requests
+        ]
+        for one in params:
+            one.ignore_eos = True
+        prompts = [TokensPrompt(prompt_token_ids=one.prompt_ids) for one in requests]
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        spent = Spent.now().since(begin)
+        lengths = [len(one.outputs[0].token_ids) for one in outputs]
+        assert lengths == [one.num_tokens for one in requests]
+        return spent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """A round's sampling."""
+
+    llm: Any
+    config: RunConfig
+    dataset: Dataset
+    tokenizer: Any
+
+    async def sample(self, items: Sequence[TurnSpec]) -> tuple[Spent, list[Request]]:
+        """All samples of the items, and what the engine was asked for them."""
+        from actors.rollout.sampling import Sampler, round_files
+
+        await self.llm.reset_prefix_cache()
+        recording = Recording(self.llm)
+        with tempfile.TemporaryDirectory() as folder:
+            async with LocalPool(self.dataset.databases, **self.config.sql.pool()) as pool:
+                begin = Spent.now()
+                files = round_files(items, self.config, Path(folder))
+                sampler = Sampler(recording, pool, self.tokenizer, self.config, round_number=1)
+                await sampler.fill(files, lambda done, total: None)
+                return Spent.now().since(begin), recording.requests
+
+
 async def measure(
     config: RunConfig,
     device: str,
@@ -147,75 +182,56 @@ async def measure(
     advance: Callable[[], None],
 ) -> dict[str, float]:
     """The figures by name; call it in a process that has the stage's environment."""
-    from vllm import LLM, TokensPrompt
-
     from actors.rollout.codec import load_tokenizer
-    from actors.rollout.engine import engine, engine_arguments, sampling_params
-    from actors.rollout.sampling import Sampler, round_files
+    from actors.rollout.engine import engine
 
     assert config.selftaught is not None
     temperature = config.selftaught.temperature
     dataset, tokenizer = load_run_data(config), load_tokenizer(model)
     items = items_of(dataset)
-
-    async def ours(chosen: Sequence[TurnSpec]) -> tuple[Spent, list[Request]]:
-        await llm.reset_prefix_cache()
-        recording = Recording(llm)
-        with tempfile.TemporaryDirectory() as folder:
-            async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
-                begin = now()
-                files = round_files(chosen, config, Path(folder))
-                sampler = Sampler(recording, pool, tokenizer, config, round_number=1)
-                await sampler.fill(files, lambda done, total: None)
-                return since(begin), recording.requests
-
-    def generate(requests: Sequence[Request], *, is_seeded: bool) -> Spent:
-        offline.reset_prefix_cache()
-        begin = now()
-        params = [
-            sampling_params(temperature, one.num_tokens, one.seed if is_seeded else None)
-            for one in requests
-        ]
-        for one in params:
-            one.ignore_eos = True
-        prompts = [TokensPrompt(prompt_token_ids=one.prompt_ids) for one in requests]
-        outputs = offline.generate(prompts, params, use_tqdm=False)
-        spent = since(begin)
-        lengths = [len(one.outputs[0].token_ids) for one in outputs]
-        assert lengths == [one.num_tokens for one in requests]
-        return spent
-
-    begin = now()
-    offline = LLM(**engine_arguments(model, config, device))
-    offline_start = since(begin)
-    begin = now()
+    begin = Spent.now()
+    offline = Offline(config, device, model, temperature)
+    offline_start = Spent.now().since(begin)
+    begin = Spent.now()
     async with engine(model, config, device, temperature=temperature) as llm:
-        ours_start = since(begin)
-        _, requests = await ours(items[:NUM_WARM_UP])
+        ours_start = Spent.now().since(begin)
+        ours = Ours(llm=llm, config=config, dataset=dataset, tokenizer=tokenizer)
+        _, requests = await ours.sample(items[:NUM_WARM_UP])
         for is_seeded in (True, False):
-            generate(requests, is_seeded=is_seeded)
+            offline.generate(requests, is_seeded=is_seeded)
         runs: list[Run] = []
         for number in range(num_runs):
             first = NUM_WARM_UP + number * num_items
-            spent, requests = await ours(items[first : first + num_items])
+            spent, requests = await ours.sample(items[first : first + num_items])
             runs.append(
                 Run(
                     ours=spent,
-                    offline=generate(requests, is_seeded=True),
-                    unseeded=generate(requests, is_seeded=False),
+                    offline=offline.generate(requests, is_seeded=True),
+                    unseeded=offline.generate(requests, is_seeded=False),
                     num_requests=len(requests),
                     num_tokens=sum(one.num_tokens for one in requests),
                     num_prompt_tokens=sum(len(one.prompt_ids) for one in requests),
                 )
             )
             advance()
+    return figures_of(
+        runs,
+        num_samples=num_items * config.selftaught.samples_per_item,
+        ours_start_s=ours_start.wall_s,
+        offline_start_s=offline_start.wall_s,
+    )
+
+
+def figures_of(
+    runs: Sequence[Run], *, num_samples: int, ours_start_s: float, offline_start_s: float
+) -> dict[str, float]:
+    """Medians over the runs, each of `num_samples` trajectories."""
 
     def median(figure: Callable[[Run], float]) -> float:
         return statistics.median(map(figure, runs))
 
     ours_s = median(lambda one: one.ours.wall_s)
     offline_s = median(lambda one: one.offline.wall_s)
-    num_samples = num_items * config.selftaught.samples_per_item
     return {
         "times_offline": ours_s / offline_s,
         "ours_s": ours_s,
@@ -223,8 +239,8 @@ async def measure(
         "offline_unseeded_s": median(lambda one: one.unseeded.wall_s),
         "ours_cpu_s": median(lambda one: one.ours.cpu_s),
         "offline_cpu_s": median(lambda one: one.offline.cpu_s),
-        "ours_start_s": ours_start.wall_s,
-        "offline_start_s": offline_start.wall_s,
+        "ours_start_s": ours_start_s,
+        "offline_start_s": offline_start_s,
         "trajectories_per_s": num_samples / ours_s,
         "tokens_per_s": median(lambda one: one.num_tokens / one.ours.wall_s),
         "requests": median(lambda one: one.num_requests),

@@ -25,14 +25,14 @@ from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
 from mtsql.dialogue import Turn
 from mtsql.evaluation.records import Judgement
-from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
+from mtsql.protocol import ActionName, Answer, ToolCall
 from mtsql.query.edits import dropped_condition, flip_case, guessed_columns, wrong_column
 from mtsql.schema import Schema
 from mtsql.selftaught.selection import select
 from mtsql.sql.records import ResultClass
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.store import StoredTrajectory, write_trajectories
-from recipes.bench.common import show
+from recipes.bench.common import message, show
 
 ITEMS_PER_FILE = 32
 TURNS_PER_DIALOGUE = 3
@@ -46,7 +46,6 @@ TOKENS = tuple(Random(0).choices(range(150_000), k=20_000))
 RIGHT = Judgement(ex=True, em=True, status="ok")
 WRONG = Judgement(ex=False, em=False, status="ok")
 EXECUTE = ToolCall(name=ActionName.EXECUTE)
-RENDER = DIALECTS["actions"].render
 THOUGHT = "<think>The question asks for one thing more than the one before; {}.</think>\n"
 
 
@@ -59,8 +58,8 @@ class SimulatedItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """One selection; the figures of its outcome are the same in every run."""
+class Selected:
+    """One selection: its cost, and its outcome, which is the same in every run."""
 
     wall_s: float
     cpu_s: float
@@ -88,23 +87,23 @@ def run(*, num_items: int, num_samples: int, num_runs: int, as_json: bool) -> No
             num_samples=num_samples,
             advance=lambda: bar.advance(task),
         )
-        runs: list[Spent] = []
+        runs: list[Selected] = []
         for _ in range(num_runs):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
                 runs.append(child.submit(spend, folder).result())
             bar.advance(task)
     figures = {
-        name: statistics.median(asdict(one)[name] for one in runs) for name in Spent.__slots__
+        name: statistics.median(asdict(one)[name] for one in runs) for name in Selected.__slots__
     }
     title = f"Selection, {num_items:,} items, {num_samples} samples each, {num_runs} runs"
     show(figures, title, as_json=as_json, digits=3)
 
 
-def spend(folder: Path) -> Spent:
+def spend(folder: Path) -> Selected:
     """Select and measure; call it in a fresh process."""
     start_s, start_cpu_s = time.perf_counter(), time.process_time()
     figures = select(folder, SelectionConfig()).figures
-    return Spent(
+    return Selected(
         wall_s=time.perf_counter() - start_s,
         cpu_s=time.process_time() - start_cpu_s,
         peak_mb=_peak_mb(),
@@ -197,7 +196,7 @@ def _trajectory(
     def say(action: ToolCall | Answer, reply: str | None, shown: ResultClass | None = None) -> None:
         steps.append(
             Step(
-                message=THOUGHT.format(rng.randrange(1000)) + RENDER((action,)),
+                message=THOUGHT.format(rng.randrange(1000)) + message(action),
                 action=action,
                 observation=reply,
                 proposal=len(proposals) - 1,

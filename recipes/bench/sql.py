@@ -28,13 +28,13 @@ from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryStatus
-from recipes.bench.common import local_ray, show
+from recipes.bench.common import NAMESPACE, NUM_CLIENTS, local_ray, show
 from recipes.bench.sql_peers import PEERS
 
-NAMESPACE = "mtsql_bench"
-NUM_CLIENTS = 2
 CALLERS = 16
 """Of each client."""
+OURS = ("uncached", "cached", "runaway")
+"""The loads of our pool."""
 LIMITS = QueryLimits(timeout_s=5.0)
 RUNAWAY_LIMITS = QueryLimits(timeout_s=1.0, max_vm_steps=1 << 60)
 RUNAWAY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
@@ -181,24 +181,26 @@ def measure(
     [actor] = start_sql_pools(databases, namespace=NAMESPACE)
     clients = [Client.remote() for _ in range(NUM_CLIENTS)]
     owner = cast(int, ray.get(actor.__ray_call__.remote(lambda _: os.getpid())))
-    names = ("uncached", "cached", "runaway", *peers)
-    loads: dict[str, list[list[Load]]] = {name: [] for name in names}
     recoveries_s: list[float] = []
 
     def load(run: str, *, runaways: bool = False) -> list[Load]:
         return ray.get([one.load.remote(queries, seconds, run, runaways) for one in clients])
 
+    def load_peer(peer: str) -> list[Load]:
+        folder = peers[peer]
+        return ray.get(
+            [one.load_peer.remote(peer, folder, databases, queries, seconds) for one in clients]
+        )
+
     load("warm-up")
     load("")
     before = _resources(owner)
+    loads: dict[str, list[list[Load]]] = {name: [] for name in (*OURS, *peers)}
     console = Console(stderr=True)
     for run in track(range(num_runs), "SQL pool", console=console, transient=True):
         loads["uncached"].append(load(f"{run}"))
-        for peer, checkout in peers.items():
-            calls = [
-                one.load_peer.remote(peer, checkout, databases, queries, seconds) for one in clients
-            ]
-            loads[peer].append(ray.get(calls))
+        for peer in peers:
+            loads[peer].append(load_peer(peer))
         loads["cached"].append(load(""))
         loads["runaway"].append(load(f"r{run}", runaways=True))
         recoveries_s.append(_recovery_s(actor, queries[0][0], run))
@@ -206,17 +208,10 @@ def measure(
     after = _resources(owner)
     time.sleep(IDLE_S)
     idle = _resources(owner)
-
-    figures: dict[str, float] = {}
-    for name, runs in loads.items():
-        rates = [sum(one.num_calls for one in run) / seconds for run in runs]
-        tails = [_percentiles_ms([s for one in run for s in one.latencies_s]) for run in runs]
-        figures[f"{name}_per_s"] = statistics.median(rates)
-        figures[f"{name}_p50_ms"] = statistics.median(p50 for p50, _ in tails)
-        figures[f"{name}_p99_ms"] = statistics.median(p99 for _, p99 in tails)
+    figures = _rates(loads, seconds)
     for peer in peers:
         figures[f"times_{peer}"] = figures["uncached_per_s"] / figures[f"{peer}_per_s"]
-    ours = [one for name in names[:3] for run in loads[name] for one in run]
+    ours = [one for name in OURS for run in loads[name] for one in run]
     return figures | {
         "recovery_ms": 1000 * statistics.median(recoveries_s),
         "num_calls": sum(one.num_calls for one in ours),
@@ -227,6 +222,18 @@ def measure(
         "extra_mb": after.resident_mb - before.resident_mb,
         "idle_cpu_percent": 100 * (idle.cpu_s - after.cpu_s) / IDLE_S,
     }
+
+
+def _rates(loads: Mapping[str, Sequence[Sequence[Load]]], seconds: float) -> dict[str, float]:
+    """Calls a second and waiting times of each load, medians over the runs."""
+    figures: dict[str, float] = {}
+    for name, runs in loads.items():
+        rates = [sum(one.num_calls for one in run) / seconds for run in runs]
+        tails = [_percentiles_ms([s for one in run for s in one.latencies_s]) for run in runs]
+        figures[f"{name}_per_s"] = statistics.median(rates)
+        figures[f"{name}_p50_ms"] = statistics.median(p50 for p50, _ in tails)
+        figures[f"{name}_p99_ms"] = statistics.median(p99 for _, p99 in tails)
+    return figures
 
 
 def _percentiles_ms(latencies_s: Sequence[float]) -> tuple[float, float]:

@@ -1,0 +1,73 @@
+"""What an export did, for the terminal."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mtsql.trajectory.export import DATASET, Conversation, ExportFormat
+from mtsql.trajectory.store import StoredTrajectory
+
+
+@dataclass(slots=True, kw_only=True)
+class Exported:
+    """What an export did, for the terminal."""
+
+    path: Path
+    conversations: list[Conversation] = field(default_factory=list)
+    splits: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Trajectories by reason."""
+    num_other_tokens: int = 0
+    """Sampled in tokens that their text does not give back."""
+    num_rendered: int = 0
+    """Those of which the model's chat template renders the text that was played."""
+    longest: int = 0
+    """Tokens of the longest conversation."""
+    has_empty_reasoning: bool
+    """The run's prompts end in an empty reasoning block (Qwen3 without thinking)."""
+    shows_tools: bool
+    """The run's prompts hold the tools."""
+
+    def add(self, row: StoredTrajectory, one: Conversation) -> None:
+        self.conversations.append(one)
+        self.splits[row.split] += 1
+        self.longest = max(self.longest, row.num_tokens)
+
+    def lines(self, format: ExportFormat) -> Iterator[str]:
+        num = len(self.conversations)
+        splits = ", ".join(f"{name} {count}" for name, count in sorted(self.splits.items()))
+        yield f"{num} trajectories ({splits}) in {self.path}"
+        for reason, count in sorted(self.left_out.items()):
+            yield f"left out {count}: {reason}"
+        if self.num_other_tokens:
+            yield f"{self.num_other_tokens} were sampled in tokens that no text gives back"
+        if not self.shows_tools and (format == "messages" or self._has_system):
+            yield "the run's own chat template shows no tools; a trainer that does shows more"
+        yield from self._for_llama_factory() if format == "llama_factory" else self._for_messages()
+
+    @property
+    def _has_system(self) -> bool:
+        return any(one.messages[0]["role"] == "system" for one in self.conversations)
+
+    def _for_llama_factory(self) -> Iterator[str]:
+        # One more: it closes the last line.
+        cutoff = f"cutoff_len: {self.longest + 1}"
+        template = "qwen3, enable_thinking: false" if self.has_empty_reasoning else "qwen3_nothink"
+        yield (
+            f"LLaMA-Factory: dataset_dir: {self.path.parent}, dataset: {DATASET}, "
+            f"template: {template}, {cutoff}"
+        )
+
+    def _for_messages(self) -> Iterator[str]:
+        num_other = len(self.conversations) - self.num_rendered
+        yield (
+            f"the model's chat template renders {self.num_rendered} of them as they were played"
+            + (
+                "; Qwen3's puts empty reasoning before the last message and before no other"
+                if num_other
+                else ""
+            )
+        )
+        if num := sum(not one.is_whole for one in self.conversations):
+            yield f"{num} are learned in part: a trainer must read `weight`, or leave them out"
