@@ -22,7 +22,6 @@ from mtsql.sql.registry import absolute
 from mtsql.sql.remote import QUEUE_S, PoolServer, RemoteExecutor
 
 NAME_WAIT_S = 10.0
-"""How long an actor of an earlier run may take to give up its name."""
 
 
 class SqlPool:
@@ -72,11 +71,15 @@ def start_sql_pools(
     num_workers: int = 2,
     memory_mb: int = 1024,
     cache_bytes: int = 64_000_000,
+    name_wait_s: float = NAME_WAIT_S,
 ) -> list[Any]:
     """Start one pool on each node that is alive now and wait until all run; blocks.
 
     The pools live as long as the actor handles that it returns: keep them. Every node must see the
-    database files under the same paths. Arguments as for `LocalPool`.
+    database files under the same paths. Other arguments as for `LocalPool`.
+
+    Args:
+        name_wait_s: how long an actor of an earlier run may take to give up its name.
 
     Raises:
         DataError: a database file is missing on a node.
@@ -89,7 +92,7 @@ def start_sql_pools(
         if not node["Alive"]:
             continue
         name = actor_name(node["NodeID"])
-        _wait_for_name(name, namespace)
+        _wait_for_name(name, namespace, name_wait_s)
         actor = SqlPoolActor.options(
             name=name,
             namespace=namespace,
@@ -160,9 +163,9 @@ def require_unchanged(namespace: str) -> None:
             raise DataError(f"{path}: changed while the run used it; bring the old file back")
 
 
-def _wait_for_name(name: str, namespace: str) -> None:
+def _wait_for_name(name: str, namespace: str, wait_s: float) -> None:
     """Actors of a finished run vanish a moment after their owner; a live one is someone else's."""
-    give_up_s = time.monotonic() + NAME_WAIT_S
+    give_up_s = time.monotonic() + wait_s
     while True:
         try:
             ray.get_actor(name, namespace=namespace)

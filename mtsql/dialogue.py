@@ -1,13 +1,15 @@
 """One record for a dialogue, whatever dataset it comes from."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel
 
 from mtsql.schema import Schema
 
 Hardness = Literal["easy", "medium", "hard", "extra"]
+HARDNESSES: tuple[Hardness, ...] = get_args(Hardness)
+"""From the easiest to the hardest."""
 
 
 class Turn(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

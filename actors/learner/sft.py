@@ -9,6 +9,7 @@ A training's folder, with `rows.parquet` and perhaps `validation.parquet` beside
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,11 +22,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from actors.learner.sft_rows import key_of
-from actors.run.processes import die_with_parent
 from actors.run.progress import POLL_S, Tail
 from mtsql.config.learning import FineTuneConfig
 from mtsql.config.run import RunConfig
 from mtsql.errors import ConfigError
+from mtsql.parent import die_with_parent
 
 ONE_RANK = {
     "RANK": "0",
@@ -218,7 +219,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """`python -m actors.learner.sft JOB NUM_RANKS`: one rank here, or all through torchrun."""
-    die_with_parent()
+    die_with_parent(by=signal.SIGTERM)
     note, num_ranks = sys.argv[1], int(sys.argv[2])
     if num_ranks > 1 and "RANK" not in os.environ:
         from torch.distributed.run import main as torchrun

@@ -91,10 +91,3 @@ def _signal(processes: Sequence[psutil.Process], action: Callable[[psutil.Proces
             action(process)
         except psutil.NoSuchProcess:
             continue
-
-
-def die_with_parent() -> None:
-    """End when the parent dies, however it dies."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)

@@ -8,14 +8,16 @@ import asyncio
 import errno
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.run.processes import adopt_orphans, die_with_parent, end_processes, kill_as_interrupt
+from actors.run.processes import adopt_orphans, end_processes, kill_as_interrupt
 from mtsql.config.run import RunConfig
 from mtsql.errors import MachineError, UserError
+from mtsql.parent import die_with_parent
 from mtsql.runs.stages import model_folder, part_of, round_of
 
 
@@ -278,7 +280,7 @@ def explain_os_error(error: OSError) -> UserError | None:
 def main() -> int:
     # The waiting command may be killed without a word; what the stage has started must end then.
     adopt_orphans()
-    die_with_parent()
+    die_with_parent(by=signal.SIGTERM)
     stage, folder = sys.argv[1], Path(sys.argv[2])
     try:
         with kill_as_interrupt(within_s=CLEAN_UP_WITHIN_S):

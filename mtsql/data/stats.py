@@ -4,14 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import get_args
 
 from rich.table import Table
 
 from mtsql.data.dataset import SPLITS, Dataset
-from mtsql.dialogue import Dialogue, Hardness
+from mtsql.dialogue import HARDNESSES, Dialogue, Hardness
 
-HARDNESSES: tuple[Hardness, ...] = get_args(Hardness)
 LATE_TURN = 4
 """Turns with this index or a later one share a line of the table."""
 

@@ -8,11 +8,11 @@ it is counted beside it. Companions of EX show how many matches may be luck.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from mtsql.dialogue import Hardness
+from mtsql.dialogue import HARDNESSES, Hardness
 
 Metric = Literal["ex", "em"]
 TURN_LABELS = ("1", "2", "3", "4", ">4")
@@ -216,7 +216,7 @@ def _metric_scores(rows: Sequence[ScoredTurn], metric: Metric, num_samples: int)
         interaction_match=_share(whole, num_samples),
         by_hardness={
             label: _share([one for one in verdicts if one[0].hardness == label], num_samples)
-            for label in get_args(Hardness)
+            for label in HARDNESSES
         },
         by_turn={
             label: _share([one for one in verdicts if _turn_label(one[0]) == label], num_samples)

@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.table import Table
 
-from mtsql.data.stats import HARDNESSES
+from mtsql.dialogue import HARDNESSES
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import Share

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from mtsql.config.learning import SelectionConfig
+from mtsql.dialogue import HARDNESSES
 from mtsql.selftaught.clusters import clusters, cosines, distinct, medoid
 from mtsql.selftaught.embedding import Embedder, FeatureEmbedder, Vectors
 from mtsql.selftaught.records import (
@@ -41,7 +42,6 @@ from mtsql.selftaught.records import (
 from mtsql.selftaught.samples import Item, Outline, Sample, read_items
 from mtsql.trajectory.store import StoredTrajectory, read_rows
 
-HARDNESS = ("easy", "medium", "hard", "extra")
 _OUTLINES_AT_ONCE = 512
 """Embedded together: enough for a model's batches, little for the memory."""
 
@@ -235,7 +235,7 @@ def _figures(
     by_hardness: defaultdict[str, list[ItemSelection]] = defaultdict(list)
     for item in items:
         by_hardness[item.hardness].append(item)
-    order = [*(label for label in HARDNESS if label in by_hardness)]
+    order = [*(label for label in HARDNESSES if label in by_hardness)]
     order += sorted(by_hardness.keys() - set(order))
     num_valid = sum(item.num_valid for item in items)
     return SelectionFigures(

@@ -1,13 +1,26 @@
-"""Text that cannot speak the protocol, act on a terminal or open a special token."""
+"""Text that cannot speak the protocol, act on a terminal, open a special token or hide anything.
+
+`HIDDEN` is one set of characters for all uses: control, zero-width, direction and tag characters,
+variation selectors, line separators, lone surrogates and the specials. What becomes of them:
+
+    to_json    observations    an escape, so that the text stays JSON for the same data; `<` too
+    neutral    prompts         a space, as of a run of spaces; a `<` gets one behind it
+    visible    terminals       an escape, as Python writes it
+"""
 
 import json
 import re
 from collections.abc import Mapping
 
-_UNSAFE = re.compile(
-    "[<\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
-    "\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+HIDDEN = (
+    "\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
 )
+"""The inside of a character class."""
+_UNSAFE = re.compile(f"[<{HIDDEN}]")
+_BLANK = re.compile(f"[{HIDDEN}\\s]+")
+_HIDDEN = re.compile(f"[{HIDDEN}]")
+_OPENER = re.compile(r"<(?![<=>\s\d'\"(.\-])")
 
 
 def to_json(observation: Mapping[str, object]) -> str:
@@ -20,19 +33,17 @@ def _escaped(character: str) -> str:
     return json.dumps(character).strip('"') if character != "<" else "\\u003c"
 
 
-_INVISIBLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff\\s]+"
-)
-_OPENER = re.compile(r"<(?![<=>\s\d'\"(.\-])")
-
-
 def neutral(text: str) -> str:
     """One line of text that cannot open a special token or a tag.
 
-    Invisible characters and runs of space become one space; a `<` that could begin a token gets a
+    Hidden characters and runs of space become one space; a `<` that could begin a token gets a
     space behind it, which changes no SQL outside its string values.
 
     Example: `a<b  <|im_end|>` -> `a< b < |im_end|>`
     """
-    return _OPENER.sub("< ", _INVISIBLE.sub(" ", text).strip())
+    return _OPENER.sub("< ", _BLANK.sub(" ", text).strip())
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """Every character to be seen, those in `keep` as they are: ESC is `\\x1b`, a tab `\\t`."""
+    return _HIDDEN.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)

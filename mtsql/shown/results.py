@@ -34,7 +34,7 @@ def observe_result(
     is_cut = header != list(result.columns)
     used = 0
     for row in result.rows[:preview_rows]:
-        plain = [_plain(cell, cell_chars) for cell in row[: len(header)]]
+        plain = [json_cell(cell, cell_chars) for cell in row[: len(header)]]
         cells = [_shorten(cell, cell_chars) if isinstance(cell, str) else cell for cell in plain]
         used += sum(len(str(cell)) for cell in cells)
         if rows and used > preview_chars:
@@ -60,14 +60,18 @@ def observe_result(
 
 def preview_cell(cell: Cell, max_chars: int) -> str | int | float | None:
     """One cell as an observation shows it."""
-    plain = _plain(cell, max_chars)
+    plain = json_cell(cell, max_chars)
     return _shorten(plain, max_chars) if isinstance(plain, str) else plain
 
 
-def _plain(cell: Cell, max_chars: int) -> str | int | float | None:
-    """The cell as JSON can hold it; of a blob, no more than what is shown is looked at."""
+def json_cell(cell: Cell, max_bytes: int | None = None) -> str | int | float | None:
+    """The cell as JSON can hold it: a blob as x'00ff', infinity as text.
+
+    Args:
+        max_bytes: of a blob; more are not looked at.
+    """
     if isinstance(cell, bytes):
-        return f"x'{cell[:max_chars].hex()}'"
+        return f"x'{cell[:max_bytes].hex()}'"
     if isinstance(cell, float) and not math.isfinite(cell):
         return str(cell)
     return cell

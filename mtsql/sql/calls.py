@@ -1,4 +1,12 @@
-"""Who waits for results, and what is being run for them."""
+"""Who waits for results, and what is being run for them.
+
+A call is one `execute_many` of many requests. Each distinct query among all calls becomes one job,
+whoever asks for it; when the job ends, every call that waits for it is filled in at its place.
+
+    call A: [q1, q2]      job q1: waiters (A, 0), (B, 1)
+    call B: [q3, q1]      job q2: waiters (A, 1)
+                          job q3: waiters (B, 0)
+"""
 
 import asyncio
 from dataclasses import dataclass, field

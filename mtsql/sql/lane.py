@@ -1,4 +1,11 @@
-"""A group of workers that share one queue and one idea of how long a query may take."""
+"""A group of workers that share one queue and one idea of how long a query may take.
+
+As on a motorway, the slow ones have a lane of their own. A pool has two: every query starts in the
+quick lane, whose limits are a few milliseconds; one that meets them starts again in the slow lane,
+where only its own limits hold. So a hundred short queries never queue behind one long one, and no
+verdict depends on the lane. A lane decides who gets which job, who is killed and who is replaced;
+`mtsql.sql.process` carries it out.
+"""
 
 import asyncio
 from collections import deque
@@ -34,6 +41,7 @@ class Lane:
         *,
         num_workers: int,
         window: int,
+        max_backoff_s: float = MAX_BACKOFF_S,
         on_reply: Callable[[Job, bytes | None, bool], None],
         on_overrun: Callable[[Job], None],
         on_lost: Callable[[Job, int], None],
@@ -54,6 +62,7 @@ class Lane:
         self._num_workers = num_workers
         self._window = window
         self._refill_at = window // 2
+        self._max_backoff_s = max_backoff_s
         self._on_reply = on_reply
         self._on_overrun = on_overrun
         self._on_lost = on_lost
@@ -212,7 +221,7 @@ class Lane:
         delay_s = 0.0
         if not worker.is_ready:
             self._num_start_failures += 1
-            delay_s = min(0.1 * 2**self._num_start_failures, MAX_BACKOFF_S)
+            delay_s = min(0.1 * 2**self._num_start_failures, self._max_backoff_s)
             self._changed.set()
         self._spawn(delay_s=delay_s)
         self.put(worker.outstanding, first=True)

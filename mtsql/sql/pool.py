@@ -20,10 +20,10 @@ from mtsql.errors import MachineError
 from mtsql.sql.cache import CacheKey, ResultCache, normalise
 from mtsql.sql.calls import Call, Job, Sink
 from mtsql.sql.engine import ENGINE_CRASH, ErrorKind, failed
-from mtsql.sql.lane import TICK_S, Lane
+from mtsql.sql.lane import MAX_BACKOFF_S, TICK_S, Lane
 from mtsql.sql.process import Template, WorkerSpec
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
-from mtsql.sql.registry import Database
+from mtsql.sql.registry import LOOK_EVERY_S, Database
 from mtsql.sql.wire import RequestRow, encode, request_row
 
 QUICK_LIMITS = QueryLimits(timeout_s=0.02, max_vm_steps=500_000)
@@ -34,9 +34,6 @@ QUICK_WINDOW = 8
 """More saves messages; fewer leaves fewer queries behind one that takes its 20 ms."""
 SLOW_WINDOW = 1
 MAX_IN_FLIGHT = 512
-"""Distinct queries queued or running in each lane; further callers wait, so that memory stays
-bounded. A query that goes slow makes room in the quick lane: long ones must not keep out others.
-"""
 MAX_LOSSES = 2
 """Workers that may die under one query before it is given up."""
 ONE_EVENT_S = 0.25
@@ -83,6 +80,10 @@ class LocalPool:
         num_workers: int = 2,
         memory_mb: int = 1024,
         cache_bytes: int = 64_000_000,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        look_every_s: float = LOOK_EVERY_S,
+        max_backoff_s: float = MAX_BACKOFF_S,
+        template: Template | None = None,
     ) -> None:
         """
         Args:
@@ -91,14 +92,25 @@ class LocalPool:
             num_workers: processes per lane: so many short and so many long queries run at once.
             memory_mb: address space of one worker, at least 128.
             cache_bytes: approximate size of the result cache; 0 turns it off.
+            max_in_flight: distinct queries queued or running in each lane; further callers wait, so
+                that memory stays bounded. A query that goes slow makes room in the quick lane: long
+                ones must not keep out others.
+            look_every_s: how long a database file is trusted to be the same one without looking.
+            max_backoff_s: between two tries to start a worker.
+            template: where workers are forked from; None: a process made for `memory_mb`.
         """
         if num_workers < 1:
             raise ValueError(f"num_workers is {num_workers}; a pool needs at least 1")
         if memory_mb < MIN_MEMORY_MB:
             raise ValueError(f"memory_mb is {memory_mb}; a worker needs at least {MIN_MEMORY_MB}")
-        self._databases = {db_id: Database(db_id, address) for db_id, address in databases.items()}
+        self._databases = {
+            db_id: Database(db_id, address, look_every_s=look_every_s)
+            for db_id, address in databases.items()
+        }
         self._num_workers = num_workers
-        self._template = Template(memory_mb << 20)
+        self._max_in_flight = max_in_flight
+        self._max_backoff_s = max_backoff_s
+        self._template = template or Template(memory_mb << 20)
         self._memory_mb = memory_mb
         self._cache = ResultCache(cache_bytes)
         self._in_flight: dict[CacheKey, Job] = {}
@@ -137,7 +149,7 @@ class LocalPool:
         for database in self._databases.values():
             database.require()
         self._loop = asyncio.get_running_loop()
-        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._slots = asyncio.Semaphore(self._max_in_flight)
         self._quick = self._lane(QUICK_LIMITS, QUICK_WINDOW)
         self._slow = self._lane(SLOW_LIMITS, SLOW_WINDOW)
         self._lanes = [self._quick, self._slow]
@@ -253,6 +265,7 @@ class LocalPool:
             ),
             num_workers=self._num_workers,
             window=window,
+            max_backoff_s=self._max_backoff_s,
             on_reply=self._replied,
             on_overrun=self._overran if limits is SLOW_LIMITS else self._go_slow,
             on_lost=self._lost,
@@ -313,7 +326,7 @@ class LocalPool:
 
     def _go_slow(self, job: Job) -> None:
         self._num_slow += 1
-        if self._num_without_slot < MAX_IN_FLIGHT:
+        if self._num_without_slot < self._max_in_flight:
             job.has_slot = False
             self._num_without_slot += 1
             self._slots.release()

@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
+
+from cachetools import LRUCache
 
 import mtsql
 from mtsql.sql.calls import Job
@@ -36,9 +38,15 @@ MAX_REMEMBERED = 256
 class Template:
     """The process that workers are forked from; a lost one is replaced at the next fork."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, *, boot: str = BOOT) -> None:
+        """
+        Args:
+            memory_bytes: address space of each worker.
+            boot: the program of the new interpreter.
+        """
         self._memory_bytes = memory_bytes
-        self._signals: OrderedDict[int, int] = OrderedDict()
+        self._boot = boot
+        self._signals: LRUCache[int, int] = LRUCache(MAX_REMEMBERED)
         """What ended the latest workers, by process id."""
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -88,7 +96,7 @@ class Template:
             # On the loop's thread, which outlives it: the kernel's parent-death signal follows the
             # thread. The new interpreter shares nothing with this process.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", BOOT, _module_path(), *words],
+                [sys.executable, "-I", "-S", "-c", self._boot, _module_path(), *words],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -105,8 +113,6 @@ class Template:
             return
         pid, number = json.loads(report)
         self._signals[pid] = number
-        if len(self._signals) > MAX_REMEMBERED:
-            self._signals.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,13 +75,16 @@ class SqlExecutor(Protocol):
 
 def suspicion(result: QueryResult) -> str:
     """Why a result that ran well may still be wrong: empty, all_null, zero, or nothing."""
-    if result.status is not QueryStatus.OK:
-        return ""
-    if not result.rows:
+    return suspicion_of_rows(result.rows) if result.status is QueryStatus.OK else ""
+
+
+def suspicion_of_rows(rows: Sequence[Sequence[Cell]]) -> str:
+    """`suspicion` of the rows [R][C] alone: what a wrong form of a value mostly leads to."""
+    if not rows:
         return "empty"
-    if all(cell is None for row in result.rows for cell in row):
+    if all(cell is None for row in rows for cell in row):
         return "all_null"
-    only = result.rows[0][0] if len(result.rows) == 1 and len(result.rows[0]) == 1 else None
+    only = rows[0][0] if len(rows) == 1 and len(rows[0]) == 1 else None
     return "zero" if isinstance(only, int | float) and only == 0 else ""
 
 

@@ -10,7 +10,6 @@ from mtsql.sql.engines import URL, file_of, require_merged, unmerged
 from mtsql.sql.records import QueryResult, QueryStatus
 
 LOOK_EVERY_S = 1.0
-"""How long a database file is trusted to be the same one without looking."""
 
 Identity = tuple[int, int]
 """(mtime in ns, size in bytes) of a database file: what makes us look closer."""
@@ -44,7 +43,14 @@ class Database:
     before and after would not be about the same data.
     """
 
-    def __init__(self, db_id: str, address: str | Path) -> None:
+    def __init__(
+        self, db_id: str, address: str | Path, *, look_every_s: float = LOOK_EVERY_S
+    ) -> None:
+        """
+        Args:
+            look_every_s: how long a file is trusted to be the same one without looking.
+        """
+        self._look_every_s = look_every_s
         self.db_id = db_id
         self.address = absolute(address)
         self.path = file_of(self.address)
@@ -86,7 +92,7 @@ class Database:
                 self.identity = (0, 0)
                 message = f"the file of database {self.db_id!r} is gone"
                 self.fault = failed(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
-            self.look_at_s = now_s + LOOK_EVERY_S
+            self.look_at_s = now_s + self._look_every_s
 
     def _unmerged(self) -> QueryResult:
         message = f"database {self.db_id!r} has changes that are not in its file yet"

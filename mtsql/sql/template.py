@@ -1,8 +1,17 @@
 """The process that workers are forked from: a loaded interpreter that does nothing else.
 
+    pool's process --- a worker's socket and limits ---> template --- fork ---> worker
+                   <-- which worker a signal ended ----          (its parent)
+
 A fresh interpreter takes 60 ms to load what a worker needs, a fork of this one takes 6 ms: that is
 how soon a killed worker is replaced. It holds one thread and no open file but its socket, so that
 forking it is safe, whatever threads and libraries the pool's own process holds.
+
+This is what `multiprocessing`'s fork server does, and more than it offers. There a worker's parent
+does not say how it ended: the pool must tell an engine that crashed, which is the query's fault,
+from a worker that was killed. The server there is one for the whole process and takes no memory
+limit, its children import the caller's main module, and neither dies with the pool's process if
+that is killed.
 
 Each message on the socket is one worker's socket and its lane's limits, as JSON. Each message back
 is the process id of a worker that a signal ended, and the signal. The template dies with the pool,
@@ -17,8 +26,9 @@ import signal
 import socket
 from contextlib import suppress
 
+from mtsql.parent import die_with_parent
 from mtsql.sql.records import QueryLimits
-from mtsql.sql.worker import die_with_parent, limit_memory, serve
+from mtsql.sql.worker import limit_memory, serve
 
 MESSAGE_BYTES = 1024
 

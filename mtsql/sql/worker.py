@@ -11,7 +11,6 @@ its parent: the kernel kills it, and an idle one reads the end of its socket.
 import ctypes
 import os
 import resource
-import signal
 import socket
 import sqlite3
 from collections import OrderedDict
@@ -32,7 +31,6 @@ HEAP_SHARE = 0.75
 """Of the process's memory for SQLite's heap: it fails first, and as an error of one query."""
 DUCKDB_SHARE = 0.4
 """The same for DuckDB, whose library and threads take more address space beside their data."""
-PR_SET_PDEATHSIG = 1
 M_ARENA_MAX = -8
 """From malloc.h."""
 RECV_BYTES = 1 << 18
@@ -141,13 +139,6 @@ def _reply(job_id: int, result: QueryResult | None) -> bytes:
             message="the result needs too much memory",
         )
         return frame((job_id, encode(capped), True))
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Raises SystemExit when the parent is already gone."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        raise SystemExit(0)
 
 
 def limit_memory(memory_bytes: int) -> None:

@@ -13,7 +13,7 @@ from mtsql.evaluation.em.match import why_outside
 from mtsql.protocol import Action, Answer, Dialect, ParseFailure
 from mtsql.rewards.score import score
 from mtsql.schema import Schema
-from mtsql.shown.harmless import neutral
+from mtsql.shown.harmless import neutral, visible
 from mtsql.shown.schema import full_schema
 from mtsql.trajectory.records import Step
 from mtsql.trajectory.reward import Reward
@@ -32,7 +32,7 @@ class Screen:
         self._num_played = 0
 
     def say(self, text: str = "", style: str = "") -> None:
-        self._console.print(Text(_plain(text), style), soft_wrap=True)
+        self._console.print(Text(visible(text, keep="\n"), style), soft_wrap=True)
 
     def observation(self, text: str) -> None:
         """Verbatim, as the policy reads it."""
@@ -122,11 +122,3 @@ def _word(action: Action) -> str:
 
 def _points(reward: float) -> str:
     return f"{reward:+.4g}" if reward else "0"
-
-
-def _plain(text: str) -> str:
-    """No character that could move a terminal's cursor or start an escape sequence."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
-        for character in text
-    )

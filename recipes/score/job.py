@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress
 
-from mtsql.dialogue import Hardness
+from mtsql.dialogue import HARDNESSES, Hardness
 from mtsql.errors import ConfigError
 from mtsql.evaluation.em.hardness import hardness
 from mtsql.evaluation.em.match import Component, components, why_outside
@@ -231,7 +231,7 @@ def _partial(
 ) -> dict[str, dict[str, PartialScore]]:
     """Partial scores by component, for each level of hardness and for all."""
     by_level: dict[str, list[Mapping[str, Component]]] = {"all": []}
-    by_level |= {level: [] for level in get_args(Hardness)}
+    by_level |= {level: [] for level in HARDNESSES}
     for one in scored:
         pair = one.pair
         found = components(pair.gold, pair.pred, schemas[pair.db_id], job.rules)

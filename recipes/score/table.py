@@ -1,14 +1,13 @@
 """The table of `mtsql score`, in the layout of the official script."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import get_args
 
-from mtsql.dialogue import Hardness
+from mtsql.dialogue import HARDNESSES
 from mtsql.evaluation.em.match import COMPONENTS
 from mtsql.evaluation.em.partial import PartialScore
 from mtsql.evaluation.scores import TURN_LABELS, MetricScores, Scores, Share
 
-LEVELS = (*get_args(Hardness), "all")
+LEVELS = (*HARDNESSES, "all")
 TITLES = {"ex": "EXECUTION ACCURACY", "em": "EXACT MATCHING ACCURACY"}
 NAMES = {"ex": "execution", "em": "exact match"}
 
@@ -51,7 +50,7 @@ def print_table(
 
 
 def _by_level(metric: MetricScores, with_dialogues: bool) -> list[Share]:
-    shares = [metric.by_hardness[level] for level in get_args(Hardness)]
+    shares = [metric.by_hardness[level] for level in HARDNESSES]
     return [
         *shares,
         metric.question_match,

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mtsql.errors import ConfigError, DataError
+from mtsql.shown.results import json_cell
 from mtsql.sql.engine import CannotOpenError
 from mtsql.sql.engines import URL, file_of, not_enforced
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
 from mtsql.sql.registry import why_no_file
-from recipes.sql.table import plain, print_table, visible
+from recipes.sql.table import print_table, writable
 
 SUFFIXES = (".sqlite", ".db", ".duckdb")
 REQUEST_KEYS = ("id", "sql", "db")
@@ -95,7 +96,7 @@ def print_answer(databases: Mapping[str, str | Path], sql: str, limits: QueryLim
 
     result = asyncio.run(run())
     if result.status is not QueryStatus.OK:
-        print(f"{result.status} ({result.kind}): {visible(result.message)}", file=sys.stderr)
+        print(f"{result.status} ({result.kind}): {writable(result.message)}", file=sys.stderr)
         return False
     print_table(result)
     more = ", and more that --max-rows cuts off" if result.truncated else ""
@@ -219,7 +220,7 @@ def _line(name: Any, result: QueryResult) -> bytes:  # noqa: ANN401 - any JSON v
         "id": name,
         "status": str(result.status),
         "columns": result.columns,
-        "rows": [[plain(cell) for cell in row] for row in result.rows],
+        "rows": [[json_cell(cell) for cell in row] for row in result.rows],
         "truncated": result.truncated,
         "elapsed_ms": round(1000 * result.elapsed_s, 3),
         "message": result.message,

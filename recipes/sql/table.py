@@ -1,7 +1,5 @@
 """The answer of `mtsql sql` as text: every character of it, and none that acts on a terminal."""
 
-import math
-import re
 import sys
 
 from rich import box
@@ -10,14 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mtsql.sql.records import Cell, QueryResult
+from mtsql.shown.harmless import visible
+from mtsql.shown.results import json_cell
+from mtsql.sql.records import QueryResult
 
 READABLE_WIDTH = 12
 """A column that is folded more narrowly is no column any more."""
 PIPE_WIDTH = 2000
 """Of a table that goes to a file or a pipe: each of its rows is padded to the widest one."""
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def print_table(result: QueryResult) -> None:
@@ -25,9 +23,9 @@ def print_table(result: QueryResult) -> None:
 
     A terminal's width folds long cells; a file or a pipe gets one line for each row.
     """
-    names = [visible(name) for name in result.columns]
+    names = [writable(name) for name in result.columns]
     rows = [
-        ["NULL" if cell is None else visible(str(plain(cell))) for cell in row]
+        ["NULL" if cell is None else writable(str(json_cell(cell))) for cell in row]
         for row in result.rows
     ]
     widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
@@ -54,17 +52,7 @@ def _print_rows(names: list[str], rows: list[list[str]]) -> None:
         print(f"row {number}", *pairs, sep="\n  ")
 
 
-def visible(text: str) -> str:
-    """Control characters and what standard output's encoding lacks as escapes: ESC is \\x1b."""
-    text = CONTROLS.sub(lambda found: NAMED.get(found[0], f"\\x{ord(found[0]):02x}"), text)
+def writable(text: str) -> str:
+    """Hidden characters and what standard output's encoding lacks as escapes: ESC is \\x1b."""
     encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def plain(cell: Cell) -> int | float | str | None:
-    """A cell as JSON can hold it: blobs as x'00ff', numbers that are none as text."""
-    if isinstance(cell, bytes):
-        return f"x'{cell.hex()}'"
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return str(cell)
-    return cell
+    return visible(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -187,9 +187,6 @@ def test_user_mistakes_are_named_at_the_start(cluster: Cluster, tmp_path: Path) 
         start_sql_pools({"x": tmp_path / "missing.sqlite"}, namespace="another_namespace")
 
 
-def test_a_second_run_does_not_take_over_the_pool(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("actors.sql_pool.NAME_WAIT_S", 0.2)
+def test_a_second_run_does_not_take_over_the_pool(cluster: Cluster) -> None:
     with pytest.raises(MachineError, match="another run holds the SQL pool"):
-        start_sql_pools({"pets": cluster.database}, namespace=NAMESPACE)
+        start_sql_pools({"pets": cluster.database}, namespace=NAMESPACE, name_wait_s=0.2)

@@ -32,6 +32,7 @@ from mtsql.data.reflect import reflect_sqlite
 from mtsql.dialogue import Dialogue, Turn
 from mtsql.evaluation.em.hardness import hardness
 from mtsql.schema import Schema
+from mtsql.sql.records import suspicion_of_rows
 
 TRAIN_INSTANCES = range(1, 7)
 HELD_OUT_INSTANCES = range(7, 9)
@@ -239,7 +240,7 @@ def is_sound(
     if query.aggregate is None and query.group is None and fixed & set(query.select):
         return False  # "the city of shops in Rome" asks for what it says
     rows = world.run(query)
-    if is_suspicious(rows) != is_empty:
+    if bool(suspicion_of_rows(rows)) != is_empty:
         return False
     if is_empty:
         return True
@@ -253,7 +254,7 @@ def is_sound(
     if not _has_choice(world, query):
         return False
     wrong = [frozenset({ref}) for ref in new] + [new] * (len(new) > 1)
-    return all(is_suspicious(world.run(query, misspelt=refs)) for refs in wrong)
+    return all(suspicion_of_rows(world.run(query, misspelt=refs)) for refs in wrong)
 
 
 def _has_choice(world: _World, query: Query) -> bool:
@@ -268,12 +269,6 @@ def _has_choice(world: _World, query: Query) -> bool:
         return True
     ids = Query(table=query.table, select=(Ref(query.table, "id"),), conditions=query.conditions)
     return len(world.run(ids)) >= 2
-
-
-def is_suspicious(rows: Sequence[Row]) -> bool:
-    """No rows, NULLs only, or a single zero: what a wrong form looks like."""
-    cells = [cell for row in rows for cell in row]
-    return all(cell is None for cell in cells) or cells == [0]
 
 
 def _shown_by(query: Query) -> Iterator[str]:

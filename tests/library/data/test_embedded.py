@@ -15,7 +15,6 @@ from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
 from mtsql.data.embedded.conditions import Scene
 from mtsql.data.embedded.domains import DOMAINS, NUMBERS, VOCABULARIES
-from mtsql.data.embedded.generate import is_suspicious
 from mtsql.data.embedded.grammar import refine, swap_value
 from mtsql.data.embedded.populate import MAX_ROWS, make_instance
 from mtsql.data.embedded.query import (
@@ -31,6 +30,7 @@ from mtsql.data.embedded.query import (
     TextIs,
     to_sql,
 )
+from mtsql.sql.records import suspicion_of_rows
 
 SIZES = {"num_train": 300, "num_valid": 10, "num_test": 40, "num_test_ood": 20}
 
@@ -123,7 +123,7 @@ def test_values_survive_the_change_of_form_and_numbers_never_run_out() -> None:
 def test_gold_results_are_suspicious_exactly_where_that_is_meant(dataset: Dataset) -> None:
     for _, dialogue, turn in _all_turns(dataset):
         rows = _rows(dataset, dialogue.db_id, turn.gold_sql)
-        assert is_suspicious(rows) == ("empty_gold" in turn.tags), turn
+        assert bool(suspicion_of_rows(rows)) == ("empty_gold" in turn.tags), turn
 
 
 def test_in_a_trap_the_other_form_gives_an_empty_result_and_history_does_not_help(
@@ -143,7 +143,7 @@ def test_in_a_trap_the_other_form_gives_an_empty_result_and_history_does_not_hel
             for _, _, value in new:
                 other = value.title() if value.isupper() else value.upper()
                 wrong = wrong.replace(f"'{value}'", f"'{other}'")
-            assert is_suspicious(_rows(dataset, dialogue.db_id, wrong)), turn
+            assert suspicion_of_rows(_rows(dataset, dialogue.db_id, wrong)), turn
 
 
 def test_questions_say_values_in_title_case_and_words_in_lower_case(dataset: Dataset) -> None:

@@ -72,6 +72,7 @@ def test_an_earlier_turn_without_an_answer_says_so():
         ("</tool_call>\n<<think>", "< /tool_call> << think>"),
         (" a\u2028b\U000e0041\x00c ", "a b c"),
         ("<\u200b|im_end|>", "< |im_end|>"),
+        ("a\ufe01\ufe0fb", "a b"),
     ],
 )
 def test_prompt_text_cannot_open_a_token(text, line):

@@ -18,10 +18,10 @@ import pytest
 
 from helpers.places import ROOT
 from mtsql.errors import DataError, MachineError
-from mtsql.sql import lane
 from mtsql.sql.cache import ResultCache, is_repeatable, normalise
 from mtsql.sql.engine import ErrorKind
 from mtsql.sql.pool import LocalPool
+from mtsql.sql.process import Template
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
 from mtsql.sql.wire import FrameReader, frame, limits_row
 
@@ -48,7 +48,7 @@ def ask(sql: str, **limits: float) -> QueryRequest:
     return QueryRequest(db_id="pets", sql=sql, limits=replace(QueryLimits(), **limits))
 
 
-def play(database: Path, body: Callable[[LocalPool], Awaitable[None]], **options: int) -> None:
+def play(database: Path, body: Callable[[LocalPool], Awaitable[None]], **options: float) -> None:
     """Run `body` with a pool over one database and see that no process outlives the pool."""
 
     async def main() -> None:
@@ -187,10 +187,7 @@ def test_equal_queries_and_equal_files_share_a_result(database: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_changed_file_stops_its_queries_until_it_is_back(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mtsql.sql.registry.LOOK_EVERY_S", 0.0)
+def test_a_changed_file_stops_its_queries_until_it_is_back(database: Path) -> None:
     before = database.read_bytes()
 
     async def body(pool: LocalPool) -> None:
@@ -212,7 +209,7 @@ def test_a_changed_file_stops_its_queries_until_it_is_back(
         assert (gone.status, gone.kind) == ("infra_fault", ErrorKind.DATABASE_UNREADABLE)
         assert await pool.changed_databases() == {"pets": str(database)}
 
-    play(database, body)
+    play(database, body, look_every_s=0.0)
 
 
 def test_a_change_that_keeps_time_and_size_is_found_by_hashing(database: Path) -> None:
@@ -418,9 +415,7 @@ def test_a_cancelled_caller_takes_back_what_has_not_begun(database: Path) -> Non
     play(database, body, num_workers=1)
 
 
-def test_more_requests_than_slots(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtsql.sql.pool.MAX_IN_FLIGHT", 4)
-
+def test_more_requests_than_slots(database: Path) -> None:
     async def body(pool: LocalPool) -> None:
         async def caller(k: int) -> None:
             results = await pool.execute_many([ask(f"SELECT {k % 3}, {n}") for n in range(50)])
@@ -429,14 +424,10 @@ def test_more_requests_than_slots(database: Path, monkeypatch: pytest.MonkeyPatc
         await asyncio.gather(*(caller(k) for k in range(6)))
         assert pool.stats().num_in_flight == 0
 
-    play(database, body)
+    play(database, body, max_in_flight=4)
 
 
-def test_runaways_do_not_take_the_places_of_others(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mtsql.sql.pool.MAX_IN_FLIGHT", 4)
-
+def test_runaways_do_not_take_the_places_of_others(database: Path) -> None:
     async def body(pool: LocalPool) -> None:
         runaways = [
             ask(f"{ENDLESS} -- {n}", timeout_s=1.0, max_vm_steps=NO_BUDGET) for n in range(4)
@@ -457,7 +448,7 @@ def test_runaways_do_not_take_the_places_of_others(
             assert result.kind == ErrorKind.TIMEOUT
         assert pool.stats().num_in_flight == 0
 
-    play(database, body)
+    play(database, body, max_in_flight=4)
 
 
 def test_close_ends_what_is_in_flight(database: Path) -> None:
@@ -496,13 +487,11 @@ def test_a_file_that_is_no_database_is_a_fault(tmp_path: Path) -> None:
     play(path, body)
 
 
-def test_workers_that_cannot_start_are_reported(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mtsql.sql.process.BOOT", "raise SystemExit(1)")
-    monkeypatch.setattr(lane, "MAX_BACKOFF_S", 0.1)
+def test_workers_that_cannot_start_are_reported(database: Path) -> None:
+    template = Template(1 << 30, boot="raise SystemExit(1)")
+    pool = LocalPool({"pets": database}, template=template, max_backoff_s=0.1)
     with pytest.raises(MachineError, match="SQL workers do not start"):
-        asyncio.run(LocalPool({"pets": database}).start())
+        asyncio.run(pool.start())
 
 
 def test_workers_die_with_their_parent(database: Path) -> None:

@@ -26,9 +26,8 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_changes_beside_a_file_stop_its_queries_until_they_are_in_it(
-    database: Path, monkeypatch: pytest.MonkeyPatch
+    database: Path,
 ) -> None:
-    monkeypatch.setattr("mtsql.sql.registry.LOOK_EVERY_S", 0.0)
     journal = Path(f"{database}-journal")
     journal.write_bytes(bytes(28))  # what journal_mode = PERSIST leaves of a finished one
     log = Path(f"{database}-wal")
@@ -36,7 +35,7 @@ def test_changes_beside_a_file_stop_its_queries_until_they_are_in_it(
     count = QueryRequest(db_id="pets", sql="SELECT count(*) FROM pet")
 
     async def main() -> None:
-        async with LocalPool({"pets": database}) as pool:
+        async with LocalPool({"pets": database}, look_every_s=0.0) as pool:
             assert (await pool.execute_many([count]))[0].rows == ((9,),)
             for beside, content in ((journal, bytes.fromhex("d9d505f920a163d7")), (log, b"x")):
                 before = beside.read_bytes()

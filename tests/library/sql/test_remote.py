@@ -24,7 +24,7 @@ def ask(sql: str, timeout_s: float = 5.0) -> QueryRequest:
     return QueryRequest(db_id="pets", sql=sql, limits=limits)
 
 
-def play(folder: Path, body: Callable[[LocalPool, Find], Awaitable[None]]) -> None:
+def play(folder: Path, body: Callable[[LocalPool, Find], Awaitable[None]], **options: int) -> None:
     """Run `body` with a served pool over a database of one table."""
     path = folder / "pets.sqlite"
     with sqlite3.connect(path) as connection:
@@ -32,7 +32,7 @@ def play(folder: Path, body: Callable[[LocalPool, Find], Awaitable[None]]) -> No
     connection.close()
 
     async def main() -> None:
-        async with LocalPool({"pets": path}, num_workers=1) as pool:
+        async with LocalPool({"pets": path}, num_workers=1, **options) as pool:
             server = PoolServer(pool)
             name = await server.start()
 
@@ -162,11 +162,7 @@ def test_nobody_waits_for_ever(tmp_path: Path) -> None:
     play(tmp_path, body)
 
 
-def test_a_flood_is_held_back_in_the_client(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mtsql.sql.pool.MAX_IN_FLIGHT", 8)
-
+def test_a_flood_is_held_back_in_the_client(tmp_path: Path) -> None:
     async def body(pool: LocalPool, find: Find) -> None:
         client = RemoteExecutor(find)
         flood = asyncio.create_task(
@@ -180,7 +176,7 @@ def test_a_flood_is_held_back_in_the_client(
         assert [result.rows[0][0] for result in await flood] == list(range(3000))
         client.close()
 
-    play(tmp_path, body)
+    play(tmp_path, body, max_in_flight=8)
 
 
 def test_strangers_are_not_read(tmp_path: Path) -> None:
