@@ -1,10 +1,9 @@
-"""Our agent loop in verl: one instance plays one turn and returns tokens with per-token rewards."""
+"""Our agent loop in verl: one instance plays one turn; verl gets tokens, the Recorder the rest."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import ray
-import torch
 from verl.experimental.agent_loop.agent_loop import (
     AgentLoopBase,
     AgentLoopMetrics,
@@ -12,7 +11,7 @@ from verl.experimental.agent_loop.agent_loop import (
 )
 
 from actors import plugin
-from actors.learner.recorder import NAMESPACE, RECORDER, SPEC, Played
+from actors.learner.recorder import NAMESPACE, RECORDER, SPEC, Played, row_key
 from actors.rollout.codec import codec_for, token_counter
 from actors.rollout.play import Sampled, play
 from actors.sql_pool import sql_client
@@ -21,17 +20,6 @@ from mtsql.config.run import RunConfig
 from mtsql.rewards.score import score
 
 plugin.require()
-
-
-class DenseOutput(AgentLoopOutput):
-    """verl's record carries one number for a trajectory; this one carries one for each token."""
-
-    token_rewards: list[float]
-
-    def as_dict(self) -> dict[str, Any]:
-        fields = super().as_dict()
-        fields["rm_scores"] = torch.tensor(fields.pop("token_rewards"), dtype=torch.float32)
-        return fields
 
 
 class DialogueAgentLoop(AgentLoopBase):
@@ -86,16 +74,18 @@ class DialogueAgentLoop(AgentLoopBase):
             group=group,
             rl_step=int(row["global_steps"]),
         )
-        ray.get_actor(RECORDER, namespace=NAMESPACE).add.remote(played)
+        # Waited for, so that a row that verl trains on is one that the Recorder knows.
+        await ray.get_actor(RECORDER, namespace=NAMESPACE).add.remote(
+            played, key=row_key(group, row["session_id"])
+        )
         if reward is None or not sequence.response_ids:
             return []
         return [
-            DenseOutput(
+            AgentLoopOutput(
                 prompt_ids=list(sequence.prompt_ids),
                 response_ids=list(sequence.response_ids),
                 response_mask=list(sequence.response_mask),
                 response_logprobs=list(sequence.logprobs),
-                token_rewards=sequence.token_rewards(reward.step_rewards),
                 reward_score=reward.total,
                 num_turns=len(trajectory.steps),
                 metrics=AgentLoopMetrics(),

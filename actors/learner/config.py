@@ -159,7 +159,8 @@ def rl_config(
         "data.dataloader_num_workers": 0,
         "data.return_raw_chat": True,
         "data.seed": config.seed,
-        "algorithm.adv_estimator": f"mtsql_{rl.advantage}",
+        # The trainer puts the advantages of the typed rewards in the place of these.
+        "algorithm.adv_estimator": "grpo",
         "algorithm.use_kl_in_reward": False,
         f"{actor}.optim.lr": rl.learning_rate,
         f"{actor}.optim.weight_decay": 0.01,

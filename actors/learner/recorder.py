@@ -1,6 +1,7 @@
-"""The actor that keeps what was played: Parquet for people, facts for trainer and curriculum."""
+"""The actor that keeps what was played: Parquet for people, facts and credit for the trainer."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter
 
 from mtsql.dialogue import TurnSpec
 from mtsql.rewards.abilities import ability_metrics
+from mtsql.rewards.advantages import step_advantages
 from mtsql.trajectory.records import Ending, Trajectory
 from mtsql.trajectory.reward import Reward
 from mtsql.trajectory.store import StoredTrajectory, write_trajectories
@@ -52,14 +54,19 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._steps: dict[int, list[Played]] = defaultdict(list)
+        self._steps: dict[int, dict[str, Played]] = defaultdict(dict)
 
-    def add(self, played: Played) -> None:
-        self._steps[played.rl_step].append(played)
+    def add(self, played: Played, *, key: str) -> None:
+        """Keep an attempt under the key of its row in verl's batch."""
+        self._steps[played.rl_step][key] = played
+
+    def advantages(self, rl_step: int, keys: Sequence[str], mode: str) -> list[list[float]]:
+        """What `token_advantages` says of the rows that the trainer has."""
+        return token_advantages(self._steps[rl_step], keys, mode)
 
     def flush(self, rl_step: int) -> StepFacts:
         """Write the step's file and return its facts."""
-        rows = self._steps.pop(rl_step, [])
+        rows = [*self._steps.pop(rl_step, {}).values()]
         rows.sort(key=lambda row: (row.spec.turn.turn_id, row.group))
         stored = [
             stored_row(row, policy="rl", split="train", history_mode="gold", rl_step=rl_step)
@@ -67,6 +74,32 @@ class Recorder:
         ]
         write_trajectories(self._folder / f"rl-step-{rl_step:05d}.parquet", stored)
         return step_facts(rows)
+
+
+def row_key(group: str, session_id: object) -> str:
+    """The key that verl gives the one row of an attempt."""
+    return f"{group}_{session_id}_0"
+
+
+def token_advantages(
+    rows: Mapping[str, Played], keys: Sequence[str], mode: str
+) -> list[list[float]]:
+    """For each key the advantage of every response token, relative to the keys of its group.
+
+    Only the rows that are named are compared: what verl has no row for (an unscored attempt, one
+    without a token) counts in no group.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        groups[rows[key].group].append(key)
+    found: dict[str, list[float]] = {}
+    for members in groups.values():
+        rewards = [rows[key].reward for key in members]
+        scored = [reward for reward in rewards if reward is not None]
+        assert len(scored) == len(members), "an unscored attempt has no row"
+        for key, steps in zip(members, step_advantages(scored, mode), strict=True):
+            found[key] = rows[key].sequence.spread(steps)
+    return [found[key] for key in keys]
 
 
 def stored_row(

@@ -1,6 +1,7 @@
 """verl's V1 sync trainer with our curriculum, our facts and cheap steps.
 
-    rows (Parquet) -> CurriculumSampler -> agent loops -> Recorder -> facts -> curriculum, metrics
+    rows (Parquet) -> CurriculumSampler -> agent loops -> Recorder -> advantages
+                                                                   -> facts -> curriculum, metrics
 
 Runs inside verl's task runner, a Ray actor. Nothing of verl is edited: the trainer class is looked
 up in verl's registry, and this module puts its subclass there.
@@ -8,7 +9,7 @@ up in verl's registry, and this module puts its subclass there.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ import torch
 import transfer_queue
 import verl.trainer.ppo.v1.trainer_base as verl_trainer
 from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
 from torch.utils.data import Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.trainer.main_ppo import TaskRunnerV1
@@ -24,14 +26,12 @@ from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.utils.dataset.rl_dataset import collate_fn
 
 from actors import plugin
-from actors.learner import advantage
 from actors.learner.recorder import NAMESPACE, RECORDER, Recorder, StepFacts
 from actors.rollout.turns import load_run_data
 from actors.sql_pool import require_unchanged, start_sql_pools
 from mtsql.config.run import RunConfig
 from mtsql.curriculum import Curriculum
 
-assert advantage  # importing it registers the estimators
 POLL_INTERVAL_S = 0.05
 
 
@@ -102,6 +102,34 @@ class CurriculumTrainer(PPOTrainerSync):
         self._has_compared = True
         return batch
 
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:  # noqa: ANN401 - verl's KVBatchMeta
+        """Put the advantages of the Recorder's typed rewards in the place of verl's own.
+
+        verl's batch has one number for a trajectory; what it computes of it besides is kept.
+        """
+        batch = super()._compute_advantage(batch, metrics)
+        assert self._run.rl is not None
+        rows = transfer_queue.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"]
+        )
+        keys = [
+            None if tag.get("is_padding") else key
+            for key, tag in zip(batch.keys, batch.tags, strict=True)
+        ]
+        recorder = ray.get_actor(RECORDER, namespace=NAMESPACE)
+        known = [key for key in keys if key is not None]
+        advantages = ray.get(
+            recorder.advantages.remote(self.global_steps, known, self._run.rl.advantage)
+        )
+        lengths = [len(mask) for mask in rows["response_mask"].unbind()]
+        by_key = dict(zip(known, advantages, strict=True))
+        fields = nested_rows([by_key.get(key) for key in keys], lengths)
+        return transfer_queue.kv_batch_put(
+            keys=batch.keys,
+            partition_id=batch.partition_id,
+            fields=TensorDict({"advantages": fields, "returns": fields}, batch_size=len(keys)),
+        )
+
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:  # noqa: ANN401 - verl's KVBatchMeta
         self._step_started = time.monotonic()
         batch = super().step(metrics, timing_raw)
@@ -133,6 +161,24 @@ class CurriculumTrainer(PPOTrainerSync):
         }
         with self._metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def nested_rows(
+    rows_B_T: Sequence[Sequence[float] | None], lengths_B: Sequence[int]
+) -> torch.Tensor:
+    """Rows as verl holds them; zeros for None, which is padding.
+
+    Raises:
+        ValueError: a row has not the length of its response.
+    """
+    rows = [
+        [0.0] * length if row is None else row
+        for row, length in zip(rows_B_T, lengths_B, strict=True)
+    ]
+    if [len(row) for row in rows] != list(lengths_B):
+        raise ValueError(f"advantages of {[len(row) for row in rows]} tokens for {list(lengths_B)}")
+    tensors = [torch.tensor(row, dtype=torch.float32) for row in rows]
+    return torch.nested.as_nested_tensor(tensors, layout=torch.jagged)
 
 
 def _mean_difference(batch: Any) -> float:  # noqa: ANN401 - verl's KVBatchMeta

@@ -32,9 +32,9 @@ class RLConfig(Section):
     temperature: PositiveFloat = 1.0
     learning_rate: PositiveFloat = 1e-6
     advantage: Literal["grpo", "grpo_steps", "grpo_togo"] = "grpo_steps"
-    """`grpo`: one scalar for a trajectory. `grpo_steps`: process rewards stay with their step, and
-    are compared with each other, so they must be of one kind. `grpo_togo`: a step answers for the
-    process rewards from it to the end, of whatever kinds."""
+    """`grpo`: one scalar for a trajectory. `grpo_steps`: process rewards stay with their step, each
+    kind compared with its own kind. `grpo_togo`: a step answers for the process rewards from it to
+    the end, of all kinds together."""
     kl_coef: NonNegativeFloat = 0.0
     """Weight of the KL loss against the warm start; 0 loads no reference model."""
     clip_low: PositiveFloat = 0.2

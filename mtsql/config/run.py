@@ -62,16 +62,6 @@ class RunConfig(Section):
             )
         if self.model.tiny is not None and self.warm_start is None:
             raise ValueError("model.tiny starts from random weights: keep warm_start")
-        if (
-            self.rl is not None
-            and self.rl.advantage == "grpo_steps"
-            and self.reward.attribution == "steps"
-            and self.reward.generation
-        ):
-            raise ValueError(
-                "rl.advantage 'grpo_steps' compares verdicts with verdicts: with reward.generation "
-                "set rl.advantage to grpo_togo or grpo"
-            )
         if self.selftaught is not None and self.selftaught.replay and self.warm_start is None:
             raise ValueError(
                 "selftaught.replay repeats the warm start's scripts: keep warm_start, or set "

@@ -31,11 +31,19 @@ class TokenSequence:
         if any(self.response_mask[end] != 1 for end in self.step_ends):
             raise ValueError("a step ends on a token that was not sampled")
 
-    def token_rewards(self, step_rewards: Sequence[float]) -> list[float]:
-        """Each step's reward on its last sampled token, 0.0 elsewhere; as long as the response."""
-        if len(step_rewards) != len(self.step_ends):
-            raise ValueError(f"{len(step_rewards)} rewards for {len(self.step_ends)} steps")
-        rewards = [0.0] * len(self.response_ids)
-        for end, reward in zip(self.step_ends, step_rewards, strict=True):
-            rewards[end] = reward
-        return rewards
+    def spread(self, values: Sequence[float]) -> list[float]:
+        """A number for each step, on all its sampled tokens; 0.0 on observations.
+
+        Example: 0.5 and 2.0 for the two steps above
+            0.5 0.5 0.0 2.0
+        """
+        if len(values) != len(self.step_ends):
+            raise ValueError(f"{len(values)} numbers for {len(self.step_ends)} steps")
+        spread = [0.0] * len(self.response_ids)
+        begin = 0
+        for end, value in zip(self.step_ends, values, strict=True):
+            for index in range(begin, end + 1):
+                if self.response_mask[index]:
+                    spread[index] = value
+            begin = end + 1
+        return spread

@@ -10,9 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from helpers.places import ROOT
 from mtsql.config.environment import DialectName, EnvironmentConfig, PromptName
 from mtsql.config.load import load_config
+from mtsql.config.rl import RLConfig
 from mtsql.config.run import RunConfig
 from mtsql.errors import ConfigError
 from mtsql.protocol import DIALECTS
+from mtsql.rewards.advantages import MODES
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
@@ -76,13 +78,13 @@ def test_an_override_is_checked_like_a_key() -> None:
         load_config(demo, ["rl.num_steps"])
 
 
-def test_rewards_of_several_kinds_need_an_advantage_that_knows_them() -> None:
+def test_rewards_of_several_kinds_go_with_every_advantage() -> None:
     demo = ROOT / "recipes" / "demo_cpu.yaml"
     preset = ["reward.preset=mtsql_r1"]
-    with pytest.raises(ConfigError, match=r"set rl\.advantage to grpo_togo or grpo"):
-        load_config(demo, preset)
-    for fix in ("rl.advantage=grpo_togo", "rl.advantage=grpo", "reward.attribution=last"):
-        assert load_config(demo, [*preset, fix]).reward.generation == 0.8
+    assert set(get_args(RLConfig.model_fields["advantage"].annotation)) == set(MODES)
+    modes = [f"rl.advantage={mode}" for mode in MODES]
+    for override in (*modes, "reward.attribution=last"):
+        assert load_config(demo, [*preset, override]).reward.generation == 0.8
     with pytest.raises(ConfigError, match=r"key 'reward\.preset'"):
         load_config(demo, ["reward.preset=r1"])
 

@@ -20,7 +20,6 @@ VERL_FILES = (
     "actors/cpu/vllm_adapter.py",
     "actors/cpu/vllm_server.py",
     "actors/cpu/vllm_worker.py",
-    "actors/learner/advantage.py",
     "actors/learner/agent_loop.py",
     "actors/learner/rl.py",
     "actors/learner/sft_trainer.py",

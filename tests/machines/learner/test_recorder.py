@@ -1,12 +1,14 @@
 """What a step's trajectories add up to, with numbers to redo by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from mtsql.dialogue import TurnSpec
 
 pytest.importorskip("ray", reason="the core install holds no Ray")
 
-from actors.learner.recorder import SPEC, Played, step_facts, stored_row
+from actors.learner.recorder import SPEC, Played, step_facts, stored_row, token_advantages
 from helpers.messages import ANSWER, EXECUTE, propose
 from helpers.shops import ALL, FIRST, IN_PARIS, SECOND
 from mtsql.config.reward import RewardConfig
@@ -152,6 +154,38 @@ def test_a_fault_is_stored_without_a_reward() -> None:
     row = stored_row(FAULT, policy="rl", split="train", history_mode="gold", rl_step=4)
     assert row.reward is None
     assert row.response_ids == ()
+
+
+def row(ex: bool, *, mask: tuple[int, ...], ends: tuple[int, ...], group: str) -> Played:
+    steps = (step(propose(ALL), proposal=0), step(ANSWER, proposal=0))
+    one = played(FIRST, *steps, proposals=(ALL,), verdicts=((ex, ex),), mask=mask)
+    return replace(one, group=group, sequence=replace(one.sequence, step_ends=ends))
+
+
+ROWS = {
+    "a_0_0": row(True, mask=(1, 1, 0, 1), ends=(1, 3), group="a"),
+    "b_0_0": row(True, mask=(1, 0, 1), ends=(0, 2), group="b"),
+    "a_1_0": row(False, mask=(1, 0, 0, 1), ends=(0, 3), group="a"),
+    "a_2_0": row(True, mask=(1, 0, 1), ends=(0, 2), group="a"),
+    "a_3_0": FAULT,
+}
+
+
+@pytest.mark.parametrize("mode", ["grpo", "grpo_steps", "grpo_togo"])
+def test_tokens_of_a_step_share_its_advantage_and_groups_do_not_mix(mode: str) -> None:
+    # Of the group a the trainer has two: outcomes 2 and 0, so 1 and -1; b stands alone.
+    found = token_advantages(ROWS, ["a_1_0", "b_0_0", "a_0_0"], mode)
+    expected = [[-1, 0, 0, -1], [0, 0, 0], [1, 1, 0, 1]]
+    assert found == [pytest.approx(row, abs=1e-5) for row in expected]
+
+
+def test_what_the_trainer_has_no_row_for_counts_in_no_group() -> None:
+    # outcomes 2 0 2: mean 4/3, spread 0.9428, so 0.7071 and -1.4142
+    found = token_advantages(ROWS, ["a_0_0", "a_1_0", "a_2_0"], "grpo")
+    assert found[0] == pytest.approx([0.7071, 0.7071, 0, 0.7071], abs=1e-4)
+    assert found[1] == pytest.approx([-1.4142, 0, 0, -1.4142], abs=1e-4)
+    assert token_advantages(ROWS, ["a_0_0", "a_2_0"], "grpo") == [[0.0] * 4, [0.0] * 3]
+    assert token_advantages(ROWS, [], "grpo") == []
 
 
 def test_a_turn_survives_its_way_through_a_column() -> None:

@@ -13,7 +13,6 @@ import pytest
 from helpers.places import ROOT
 from mtsql.config.load import load_config
 from mtsql.config.run import RunConfig
-from mtsql.rewards.advantages import token_advantages
 
 # verl is imported late: it takes many seconds, and it and what it imports warn about themselves.
 pytestmark = [
@@ -211,69 +210,32 @@ def test_rl_lands_where_verl_reads_it() -> None:
     assert rollout.calculate_log_probs is True
     assert (rollout.agent.num_workers, rollout.agent.default_agent_loop) == (3, "mtsql")
     assert rollout.agent.agent_loop_config_path == "loops.json"
-    assert config.algorithm.adv_estimator == "mtsql_grpo_steps"
+    assert config.algorithm.adv_estimator == "grpo"
     assert config.trainer.v1.trainer_mode == "sync"
     assert rl("gpu").actor_rollout_ref.rollout.name == "vllm"
 
 
-def test_advantages_pass_through_verl_unchanged() -> None:
-    import numpy as np
-    import torch
-    from verl import DataProto
-    from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+def test_advantages_lie_in_rows_as_verl_holds_them() -> None:
+    from actors.learner.trainer import nested_rows
 
-    from actors.learner import advantage
-
-    assert advantage
-    # Two attempts at one turn: outcomes 2 and 0; verdicts 0.1 and -0.1.
-    masks = [[1, 1, 0, 1, 0, 1], [1, 0, 1, 1, 0, 0]]
-    rewards = [[0, 0, 0, 0.1, 0, 2], [-0.1, 0, 0, 0, 0, 0]]
-    by_hand = {
-        "mtsql_grpo_steps": [[1, 1, 0, 1.1, 0, 1], [-1.1, 0, -1, -1, 0, 0]],
-        # To the end 0.1 0.1 0 and -0.1 0: minus the means 0 0.05 0.
-        "mtsql_grpo_togo": [[1.1, 1.1, 0, 1.05, 0, 1], [-1.1, 0, -1.05, -1.05, 0, 0]],
-        "mtsql_grpo": [[1, 1, 0, 1, 0, 1], [-1, 0, -1, -1, 0, 0]],
-    }
-    for name, expected in by_hand.items():
-        batch = DataProto.from_dict(
-            {
-                "token_level_rewards": torch.tensor(rewards),
-                "response_mask": torch.tensor(masks),
-            },
-            non_tensors={"uid": np.array(["u", "u"], dtype=object)},
-        )
-        done = compute_advantage_for_multi_trajectories(
-            batch, ["u_0_0", "u_1_0"], adv_estimator=name, config=rl("cpu").algorithm
-        )
-        ours = token_advantages(rewards, masks, ["u", "u"], name.removeprefix("mtsql_"))
-        found = done.batch["advantages"].tolist()
-        for row, ours_row, hand_row in zip(found, ours, expected, strict=True):
-            assert row == pytest.approx(ours_row)
-            assert row == pytest.approx(hand_row, abs=1e-5)
-        assert done.batch["returns"].tolist() == found
+    # The row in the middle fills verl's batch up: its mask is one 0.
+    rows = nested_rows([[1.0, 0.0, 1.1], None, [-1.0, -1.1]], [3, 1, 2])
+    assert rows.is_nested
+    expected = [[1.0, 0.0, pytest.approx(1.1)], [0.0], [-1.0, pytest.approx(-1.1)]]
+    assert [row.tolist() for row in rows.unbind()] == expected
+    with pytest.raises(ValueError, match=r"advantages of \[2, 1\] tokens for \[3, 1\]"):
+        nested_rows([[1.0, 0.0], None], [3, 1])
 
 
-def test_rewards_of_single_tokens_reach_verl() -> None:
-    from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
+def test_a_row_of_the_batch_has_the_key_that_the_recorder_knows() -> None:
+    from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
-    from actors.learner.agent_loop import DenseOutput
+    from actors.learner.recorder import row_key
 
-    output = DenseOutput(
-        prompt_ids=[1, 2],
-        response_ids=[7, 8, 4, 9],
-        response_mask=[1, 1, 0, 1],
-        response_logprobs=[-0.5, -0.5, 0.0, -1.0],
-        token_rewards=[0.0, 0.1, 0.0, 2.0],
-        reward_score=2.1,
-        num_turns=2,
-        metrics=AgentLoopMetrics(),
-        extra_fields={"min_global_steps": 3},
-    ).as_dict()
-    assert output["rm_scores"].tolist() == pytest.approx([0.0, 0.1, 0.0, 2.0])
-    assert output["rollout_log_probs"].tolist() == [-0.5, -0.5, 0.0, -1.0]
-    assert output["response_mask"].tolist() == [1, 1, 0, 1]
-    assert output["extra_fields"]["min_global_steps"] == 3
-    assert "token_rewards" not in output
+    worker: Any = AgentLoopWorkerTQ
+    source = inspect.getsource(inspect.getmodule(worker.__ray_metadata__.modified_class))
+    assert 'keys.append(f"{uid}_{session_id}_{i}")' in source
+    assert row_key("uid", 3) == "uid_3_0"
 
 
 def test_what_we_override_and_call_has_these_names() -> None:
@@ -293,6 +255,7 @@ def test_what_we_override_and_call_has_these_names() -> None:
 
     assert parameters(PPOTrainerSync._init_dataloader) == {"self"}
     assert parameters(PPOTrainerSync._compute_old_log_prob) == {"self", "batch", "metrics"}
+    assert parameters(PPOTrainerSync._compute_advantage) == {"self", "batch", "metrics"}
     assert parameters(PPOTrainerSync.step) == {"self", "metrics", "timing_raw"}
     assert parameters(PPOTrainerSync.on_step_end) == {"self"}
     assert "poll_interval" in parameters(ReplayBuffer.__init__)
@@ -311,6 +274,8 @@ def test_what_we_override_and_call_has_these_names() -> None:
     assert parameters(initialize_global_process_group) == {"timeout_second"}
     assert parameters(initialize_global_process_group_ray) == {"timeout_second", "backend"}
     source = inspect.getsource(PPOTrainerSync.__mro__[1])
+    # Where our advantages take the place of verl's own.
+    assert 'fields = ["advantages", "returns"]' in source
     # Names of timings that a step's metrics are read from.
     for name in ("gen", "old_log_prob", "update_actor"):
         assert f'marked_timer("{name}", timing_raw' in source

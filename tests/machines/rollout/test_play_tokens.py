@@ -126,22 +126,28 @@ def test_each_message_is_sampled_behind_all_tokens_before_it(database: Path, cod
     assert codec.message(prompt).endswith("in Paris<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_rewards_lie_on_the_last_token_of_their_step(database: Path, codec: Codec) -> None:
+def test_a_steps_number_lies_on_all_its_sampled_tokens(database: Path, codec: Codec) -> None:
     messages = [propose(ALL), EXECUTE, judge("fail"), correct(IN_PARIS), ANSWER]
     trajectory, sequence = run(database, codec, Script(codec, messages))
     reward = score(trajectory, RewardConfig())
     assert reward is not None
     assert reward.step_rewards == (0.0, 0.0, 0.1, 0.0, 2.0)
-    rewards = sequence.token_rewards(reward.step_rewards)
-    assert len(rewards) == len(sequence.response_ids)
-    found = {index: value for index, value in enumerate(rewards) if value}
-    assert found == {sequence.step_ends[2]: 0.1, len(rewards) - 1: 2.0}
+    spread = sequence.spread(reward.step_rewards)
+    assert len(spread) == len(sequence.response_ids)
+    # Two sampled tokens of the verdict, two of the answer; nothing on observations and the rest.
+    third = sequence.step_ends[2]
+    sampled = [index for index, one in enumerate(sequence.response_mask) if one]
+    verdict = [index for index in sampled if sequence.step_ends[1] < index <= third]
+    answer = [index for index in sampled if index > sequence.step_ends[3]]
+    found = {index: value for index, value in enumerate(spread) if value}
+    assert found == dict.fromkeys(verdict, 0.1) | dict.fromkeys(answer, 2.0)
+    assert (verdict[-1], answer[-1]) == (third, len(spread) - 1)
     assert all(sequence.response_ids[end] == codec.end_of_turn for end in sequence.step_ends)
-    with pytest.raises(ValueError, match="1 rewards for 5 steps"):
-        sequence.token_rewards([1.0])
+    with pytest.raises(ValueError, match="1 numbers for 5 steps"):
+        sequence.spread([1.0])
 
 
-def test_every_kind_of_reward_lies_on_its_token(database: Path, codec: Codec) -> None:
+def test_every_kind_of_reward_lies_on_its_step(database: Path, codec: Codec) -> None:
     look = render_action(ToolCall(name=ActionName.VERIFY, target="memory"))
     coherent = render_action(ToolCall(name=ActionName.VERIFY, target="memory", verdict="pass"))
     mended = SECOND.turn.gold_sql
@@ -161,14 +167,16 @@ def test_every_kind_of_reward_lies_on_its_token(database: Path, codec: Codec) ->
     assert spread is not None
     assert whole is not None
     earned = [0.64, 0.0, 0.1, 0.16, 0.0, 0.1, 2.0]
-    # The last sampled token before each observation, and the last one of all.
+    assert spread.step_rewards == pytest.approx(earned)
+    assert whole.step_rewards == pytest.approx([0.0] * 6 + [3.0])
+    # Each run of sampled tokens is a step.
     mask = sequence.response_mask
-    ends = [index for index in range(len(mask)) if mask[index : index + 2] in ((1, 0), (1,))]
-    by_token = dict(zip(ends, earned, strict=True))
-    expected = [by_token.get(index, 0.0) for index in range(len(mask))]
-    assert sequence.token_rewards(spread.step_rewards) == pytest.approx(expected)
-    scalar = [0.0] * (len(mask) - 1) + [3.0]
-    assert sequence.token_rewards(whole.step_rewards) == pytest.approx(scalar)
+    runs = [index for index in range(len(mask)) if mask[index] and not (index and mask[index - 1])]
+    expected = [
+        earned[sum(start <= index for start in runs) - 1] if sampled else 0.0
+        for index, sampled in enumerate(mask)
+    ]
+    assert sequence.spread(spread.step_rewards) == pytest.approx(expected)
 
 
 def test_text_gives_the_ids_and_mask_that_sampling_gives(database: Path, codec: Codec) -> None:
@@ -291,7 +299,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         "logprobs": (),
         "step_ends": (1, 3),
     }
-    assert TokenSequence(**fits).token_rewards([0.1, 2.0]) == [0.0, 0.1, 0.0, 2.0]
+    assert TokenSequence(**fits).spread([0.1, 2.0]) == [0.1, 0.1, 0.0, 2.0]
     with pytest.raises(ValueError, match=r"differ in length: \[3, 4\]"):
         TokenSequence(**fits | {"response_mask": (1, 1, 0)})
     with pytest.raises(ValueError, match=r"differ in length: \[2, 4\]"):
