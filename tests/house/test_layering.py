@@ -1,6 +1,7 @@
 """Imports point one way, mtsql <- envs <- actors <- recipes: all are read, late ones too."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from helpers.places import ROOT
+from helpers.source import LAYERS, imported, modules, texts_of
 
-LAYERS = ("mtsql", "envs", "actors", "recipes")
-"""Each may import itself and those before it."""
 HEAVY = {"ray", "torch", "verl", "vllm", "transformers", "tensordict", "transfer_queue"}
 """Only actors and recipes may import these."""
 VERL_FILES = (
@@ -26,6 +26,19 @@ VERL_FILES = (
     "actors/learner/trainer.py",
 )
 """The files that import verl, all and only they; keep the list short."""
+VERL_ROOMS = ("actors/cpu", "actors/learner")
+VERL_WORDS = re.compile(
+    r"\bverl\b|VERL_|\bactor_rollout_ref\b|\bglobal_step|\btrainer\.\w|transfer_queue\."
+    r"|latest_checkpointed|\b(actor|critic|val-core)/"
+)
+"""Keys, names of variables and folders, and metrics of verl, which change with its releases."""
+NAMES_VERL = {
+    "actors/plugin.py",  # the entry point that verl loads
+    "recipes/commands/doctor.py",  # tells whether verl finds that entry point
+    "recipes/commands/shared.py",  # tells how to install it
+}
+NOT_YET = {"actors/run/command.py", "actors/run/machine.py"}
+"""Files elsewhere that still name something of verl; this list only ever shrinks."""
 
 
 def files_of(layer: str) -> list[Path]:
@@ -34,16 +47,8 @@ def files_of(layer: str) -> list[Path]:
 
 def roots_imported(source: str, package: str) -> Iterator[tuple[int, str]]:
     """(line, first name) of every import; a relative one is of its own package."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name.partition(".")[0]
-        elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, package if node.level else (node.module or "").partition(".")[0]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            for argument in node.args:
-                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                    yield node.lineno, argument.value.partition(".")[0]
+    for line, module, _ in imported(ast.parse(source), package):
+        yield line, module.partition(".")[0]
 
 
 def violations(source: str, layer: str) -> list[str]:
@@ -91,6 +96,33 @@ def test_the_named_files_and_no_others_know_verl() -> None:
 )
 def test_importing_verl_is_seen_and_naming_it_is_not(source: str, expected: bool) -> None:
     assert imports_verl(source, "actors") is expected
+
+
+def test_only_these_rooms_know_verl() -> None:
+    assert {str(Path(name).parent) for name in VERL_FILES} == set(VERL_ROOMS)
+    names = {
+        path.relative_to(ROOT).as_posix()
+        for path in modules().values()
+        if any(VERL_WORDS.search(text) for _, text in texts_of(path))
+    }
+    found = {name for name in names if not name.startswith(VERL_ROOMS)}
+    assert found - NAMES_VERL - NOT_YET == set()
+    assert NAMES_VERL - found == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("actor_rollout_ref.model", True),
+        ("VERL_FILE_LOGGER_PATH", True),
+        ("global_step_", True),
+        ("trainer.nnodes", True),
+        ("it trains for a global time", False),
+        ("trainer", False),
+    ],
+)
+def test_a_key_of_verl_is_seen_in_a_string(text: str, expected: bool) -> None:
+    assert bool(VERL_WORDS.search(text)) is expected
 
 
 @pytest.mark.parametrize(
