@@ -5,7 +5,7 @@ RECIPE ?= recipes/demo_cpu.yaml
 BIN := .venv/bin
 BOOT := $(or $(PYTHON),python3)
 
-.PHONY: help env demo test fast check format lock clean
+.PHONY: help env demo test fast check format docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -29,11 +29,14 @@ check: env ## style, layout, spelling and types
 	$(BIN)/codespell
 	$(BIN)/pyright
 
-format: env ## let ruff mend what it can
+format: env ## let ruff fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-lock: ## resolve the dependencies anew; writes docker/requirements-*.lock
+docs: env ## write the recipe keys into recipes/README.md
+	PYTHONPATH=.:tests $(BIN)/python -m helpers.recipe_keys
+
+lock: ## resolve the dependencies again; writes docker/requirements-*.lock
 	@$(BOOT) docker/bootstrap.py --lock --python "$(PYTHON)"
 
 clean: ## remove caches and .venv; runs/ stays

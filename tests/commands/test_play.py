@@ -180,10 +180,10 @@ def test_a_turn_without_a_proposal_ends_too(
     assert "  2  answer (not accepted)" in out
 
 
-def test_the_transcript_of_the_readme_is_real(
+def test_the_transcript_in_the_documents_is_real(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
     block = readme.split("$ .venv/bin/mtsql play ")[1].split("```")[0]
     words, transcript = block.split("\n", 1)
     commands = [line.split("] > ")[1] for line in transcript.splitlines() if "] > " in line]

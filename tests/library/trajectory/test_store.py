@@ -248,8 +248,8 @@ def test_arrays_that_do_not_fit_are_refused():
     assert FULL.num_tokens == 6
 
 
-def test_the_readme_counts_endings_with_duckdb(tmp_path, monkeypatch, capfd):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_documents_count_endings_with_duckdb(tmp_path, monkeypatch, capfd):
+    text = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
     [line] = [line for line in text.splitlines() if "import duckdb" in line]
     monkeypatch.chdir(tmp_path)
     write_trajectories(Path("runs/demo/trajectories/rl-step-1.parquet"), [FULL, FULL])
