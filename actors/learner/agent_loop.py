@@ -11,13 +11,12 @@ from verl.experimental.agent_loop.agent_loop import (
 )
 
 from actors import plugin
-from actors.learner.recorder import NAMESPACE, RECORDER, SPEC, Played, row_key
-from actors.rollout.codec import codec_for, token_counter
-from actors.rollout.play import Sampled, play
+from actors.learner.recorder import NAMESPACE, RECORDER, SPEC, row_key
+from actors.rollout.play import Sampled
+from actors.rollout.player import player_of
 from actors.sql_pool import sql_client
-from envs.turn import TurnEnv
 from mtsql.config.run import RunConfig
-from mtsql.rewards.score import score
+from mtsql.trajectory.attempt import Label
 
 plugin.require()
 
@@ -56,36 +55,27 @@ class DialogueAgentLoop(AgentLoopBase):
                 token_ids=tuple(output.token_ids), logprobs=tuple(output.log_probs or ())
             )
 
-        env = TurnEnv(
-            spec,
-            sql_client(NAMESPACE),
-            config.environment,
-            config.sql.limits(),
-            count_tokens=token_counter(self.tokenizer),
-        )
-        codec = codec_for(env.dialect, self.tokenizer, thinking=config.model.thinking)
-        trajectory, sequence = await play(env, codec, sample, config.environment)
-        reward = score(trajectory, config.reward)
-        played = Played(
-            spec=spec,
-            trajectory=trajectory,
-            sequence=sequence,
-            reward=reward,
-            group=group,
+        label = Label(
+            policy="rl",
+            split="train",
+            history_mode=config.environment.history,
             rl_step=int(row["global_steps"]),
         )
+        player = player_of(config, sql_client(NAMESPACE), self.tokenizer)
+        attempt = await player.attempt(spec, sample, label=label, group=group)
         # Waited for, so that a row that verl trains on is one that the Recorder knows.
         await ray.get_actor(RECORDER, namespace=NAMESPACE).add.remote(
-            played, key=row_key(group, row["session_id"])
+            attempt, key=row_key(group, row["session_id"])
         )
-        if reward is None or not sequence.response_ids:
+        trajectory, tokens, reward = attempt.trajectory, attempt.tokens, attempt.reward
+        if reward is None or not tokens.response_ids:
             return []
         return [
             AgentLoopOutput(
-                prompt_ids=list(sequence.prompt_ids),
-                response_ids=list(sequence.response_ids),
-                response_mask=list(sequence.response_mask),
-                response_logprobs=list(sequence.logprobs),
+                prompt_ids=list(tokens.prompt_ids),
+                response_ids=list(tokens.response_ids),
+                response_mask=list(tokens.response_mask),
+                response_logprobs=list(tokens.logprobs),
                 reward_score=reward.total,
                 num_turns=len(trajectory.steps),
                 metrics=AgentLoopMetrics(),

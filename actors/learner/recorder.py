@@ -11,27 +11,14 @@ from pydantic import TypeAdapter
 from mtsql.dialogue import TurnSpec
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.rewards.advantages import step_advantages
-from mtsql.trajectory.records import Ending, Trajectory
-from mtsql.trajectory.reward import Reward
-from mtsql.trajectory.store import StoredTrajectory, write_trajectories
-from mtsql.trajectory.tokens import TokenSequence
+from mtsql.trajectory.attempt import Attempt
+from mtsql.trajectory.records import Ending
+from mtsql.trajectory.store import write_trajectories
 
 NAMESPACE = "mtsql"
 RECORDER = "mtsql_recorder"
 SPEC = TypeAdapter(TurnSpec)
 """Turns travel to the agent loops as JSON columns."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """One finished attempt, as the agent loop saw it."""
-
-    spec: TurnSpec
-    trajectory: Trajectory
-    sequence: TokenSequence
-    reward: Reward | None
-    group: str
-    rl_step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +41,11 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._steps: dict[int, dict[str, Played]] = defaultdict(dict)
+        self._steps: dict[int, dict[str, Attempt]] = defaultdict(dict)
 
-    def add(self, played: Played, *, key: str) -> None:
+    def add(self, attempt: Attempt, *, key: str) -> None:
         """Keep an attempt under the key of its row in verl's batch."""
-        self._steps[played.rl_step][key] = played
+        self._steps[attempt.label.rl_step][key] = attempt
 
     def advantages(self, rl_step: int, keys: Sequence[str], mode: str) -> list[list[float]]:
         """What `token_advantages` says of the rows that the trainer has."""
@@ -67,12 +54,8 @@ class Recorder:
     def flush(self, rl_step: int) -> StepFacts:
         """Write the step's file and return its facts."""
         rows = [*self._steps.pop(rl_step, {}).values()]
-        rows.sort(key=lambda row: (row.spec.turn.turn_id, row.group))
-        stored = [
-            stored_row(row, policy="rl", split="train", history_mode="gold", rl_step=rl_step)
-            for row in rows
-        ]
-        write_trajectories(self._folder / f"rl-step-{rl_step:05d}.parquet", stored)
+        rows.sort(key=lambda row: (row.trajectory.turn_id, row.group))
+        write_trajectories(self._folder / f"rl-step-{rl_step:05d}.parquet", rows)
         return step_facts(rows)
 
 
@@ -82,7 +65,7 @@ def row_key(group: str, session_id: object) -> str:
 
 
 def token_advantages(
-    rows: Mapping[str, Played], keys: Sequence[str], mode: str
+    rows: Mapping[str, Attempt], keys: Sequence[str], mode: str
 ) -> list[list[float]]:
     """For each key the advantage of every response token, relative to the keys of its group.
 
@@ -98,37 +81,11 @@ def token_advantages(
         scored = [reward for reward in rewards if reward is not None]
         assert len(scored) == len(members), "an unscored attempt has no row"
         for key, steps in zip(members, step_advantages(scored, mode), strict=True):
-            found[key] = rows[key].sequence.spread(steps)
+            found[key] = rows[key].tokens.spread(steps)
     return [found[key] for key in keys]
 
 
-def stored_row(
-    row: Played, *, policy: str, split: str, history_mode: str, rl_step: int
-) -> StoredTrajectory:
-    spec, sequence = row.spec, row.sequence
-    return StoredTrajectory(
-        trajectory=row.trajectory,
-        dialogue_id=spec.dialogue_id,
-        turn_index=spec.turn_index,
-        db_id=spec.db_id,
-        split=split,
-        hardness=spec.turn.hardness,
-        question=spec.turn.question,
-        gold_sql=spec.turn.gold_sql,
-        history_mode=history_mode,
-        policy=policy,
-        rl_step=rl_step,
-        group=row.group,
-        reward=row.reward,
-        prompt_ids=sequence.prompt_ids,
-        response_ids=sequence.response_ids,
-        response_mask=sequence.response_mask,
-        step_ends=sequence.step_ends,
-        logprobs=sequence.logprobs,
-    )
-
-
-def step_facts(rows: list[Played]) -> StepFacts:
+def step_facts(rows: Sequence[Attempt]) -> StepFacts:
     scored = [row for row in rows if row.reward is not None]
     finals = [
         (row, row.trajectory.judgements[-1] if row.trajectory.judgements else None)
@@ -145,8 +102,8 @@ def step_facts(rows: list[Played]) -> StepFacts:
         "reward": sum(row.reward.total for row in scored if row.reward) / count,
         "ex": sum(1.0 for _, final in finals if final and final.ex) / count,
         "em": sum(1.0 for _, final in finals if final and final.em) / count,
-        "response_tokens": sum(len(row.sequence.response_ids) for row in scored) / count,
-        "sampled_tokens": sum(sum(row.sequence.response_mask) for row in scored) / count,
+        "response_tokens": sum(len(row.tokens.response_ids) for row in scored) / count,
+        "sampled_tokens": sum(sum(row.tokens.response_mask) for row in scored) / count,
         **{
             f"ability/{name}": value
             for name, value in abilities.items()
@@ -154,6 +111,6 @@ def step_facts(rows: list[Played]) -> StepFacts:
         },
     }
     successes = tuple(
-        (row.spec.turn.turn_id, float(bool(final and final.ex))) for row, final in finals
+        (row.trajectory.turn_id, float(bool(final and final.ex))) for row, final in finals
     )
     return StepFacts(metrics=metrics, successes=successes, endings=endings)

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from mtsql.config.learning import FineTuneConfig, WarmStartConfig
 from mtsql.errors import DataError
-from mtsql.trajectory.store import StoredTrajectory
+from mtsql.trajectory.attempt import Attempt
+from mtsql.trajectory.tokens import TokenSequence
 
 ROWS = "rows.parquet"
 VALIDATION = "validation.parquet"
@@ -49,22 +50,20 @@ class RowFacts:
     """Left out, beyond max_tokens."""
 
 
-def sft_row(
-    dialogue_id: str, prompt_ids: Sequence[int], response_ids: Sequence[int], mask: Sequence[int]
-) -> SFTRow:
-    """The ids as they were sampled; `mask` is the response's, and no prompt is learned."""
+def sft_row(dialogue_id: str, tokens: TokenSequence, learned: Sequence[int]) -> SFTRow:
+    """The ids as they were sampled; `learned` is the response's mask, and no prompt is learned."""
     return SFTRow(
         dialogue_id=dialogue_id,
-        input_ids=np.array([*prompt_ids, *response_ids], dtype=np.int32),
-        loss_mask=np.array([*([0] * len(prompt_ids)), *mask], dtype=np.int8),
+        input_ids=np.array([*tokens.prompt_ids, *tokens.response_ids], dtype=np.int32),
+        loss_mask=np.array([*([0] * len(tokens.prompt_ids)), *learned], dtype=np.int8),
     )
 
 
-def stored_rows(trajectories: Iterable[StoredTrajectory]) -> list[SFTRow]:
-    """One row for each stored trajectory, in order; nothing is tokenised again."""
+def stored_rows(attempts: Iterable[Attempt]) -> list[SFTRow]:
+    """One row for each attempt, in order: all that was sampled is learned."""
     return [
-        sft_row(one.dialogue_id, one.prompt_ids, one.response_ids, one.response_mask)
-        for one in trajectories
+        sft_row(attempt.dialogue_id, attempt.tokens, attempt.tokens.response_mask)
+        for attempt in attempts
     ]
 
 

@@ -14,7 +14,7 @@ from mtsql.dialogue import Message, PastTurn, TurnSpec
 from mtsql.errors import DataError
 from mtsql.shown.budget import CountTokens
 from mtsql.sql.pool import LocalPool
-from mtsql.trajectory.store import StoredTrajectory
+from mtsql.trajectory.attempt import Attempt
 
 SpecsByTurn: TypeAlias = Mapping[tuple[str, str], TurnSpec]
 """By (split, turn_id)."""
@@ -31,7 +31,7 @@ def specs_by_turn(dataset: Dataset) -> SpecsByTurn:
 
 def played_specs(
     path: Path,
-    rows: Sequence[StoredTrajectory],
+    rows: Sequence[Attempt],
     specs: SpecsByTurn,
 ) -> Iterator[TurnSpec]:
     """The turn of each row of one file, with the history that it had.
@@ -43,17 +43,17 @@ def played_specs(
     found: list[TurnSpec] = []
     for row in rows:
         turn_id = row.trajectory.turn_id
-        if (row.split, turn_id) not in specs:
+        if (row.label.split, turn_id) not in specs:
             raise DataError(
-                f"{path}: {turn_id} is not in split {row.split!r} of the run's data; bring "
+                f"{path}: {turn_id} is not in split {row.label.split!r} of the run's data; bring "
                 "back the data that it was played on"
             )
-        spec = specs[row.split, turn_id]
+        spec = specs[row.label.split, turn_id]
         found.append(spec)
-        if row.history_mode == "predicted":
+        if row.label.history_mode == "predicted":
             answers[spec.dialogue_id, spec.turn_index] = remembered(spec, row.trajectory)
     for row, spec in zip(rows, found, strict=True):
-        if row.history_mode == "gold":
+        if row.label.history_mode == "gold":
             yield spec
             continue
         before = [(spec.dialogue_id, index) for index in range(spec.turn_index)]

@@ -12,20 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.learner.recorder import Played, stored_row
-from actors.rollout.codec import codec_for, load_tokenizer, token_counter
-from actors.rollout.play import Sample, Sampled, play
-from envs.turn import TurnEnv
+from actors.rollout.codec import load_tokenizer
+from actors.rollout.play import Sample, Sampled
+from actors.rollout.player import player_of
+from mtsql.config.learning import SelfTaughtConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, check_databases
 from mtsql.dialogue import TurnSpec
 from mtsql.errors import DataError
-from mtsql.protocol import DIALECTS
-from mtsql.rewards.score import score
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import SqlExecutor
+from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending
-from mtsql.trajectory.store import StoredTrajectory, read_turn_ids, write_trajectories
+from mtsql.trajectory.store import read_turn_ids, write_trajectories
 
 MAX_RETRIES = 2
 """Of a sample that ends as INFRA_FAULT; the last attempt is stored as it is."""
@@ -77,7 +76,7 @@ async def sample_round(
         EngineDiedError: vLLM's process is gone; what was written stays.
     """
     assert config.selftaught is not None
-    files = round_files(items, config, out)
+    files = round_files(items, config.selftaught, out)
     if not any(file.is_missing for file in files):
         return
     from actors.rollout.engine import engine  # noqa: PLC0415 - imports vllm
@@ -100,21 +99,20 @@ class RoundFile:
     num_samples: int
     """Of each item."""
     is_missing: bool
-    rows: dict[int, StoredTrajectory] = field(default_factory=dict[int, StoredTrajectory])
+    rows: dict[int, Attempt] = field(default_factory=dict[int, Attempt])
     """By place: the item's number in this file times `num_samples`, plus the attempt."""
 
     def __len__(self) -> int:
         return len(self.items) * self.num_samples
 
 
-def round_files(items: Sequence[TurnSpec], config: RunConfig, out: Path) -> list[RoundFile]:
+def round_files(items: Sequence[TurnSpec], taught: SelfTaughtConfig, out: Path) -> list[RoundFile]:
     """All files of a round; which items a file holds follows from their order alone.
 
     Raises:
         DataError: one is there and holds something else.
     """
-    assert config.selftaught is not None
-    num_items, num_samples = config.selftaught.items_per_file, config.selftaught.samples_per_item
+    num_items, num_samples = taught.items_per_file, taught.samples_per_item
     files: list[RoundFile] = []
     for number, first in enumerate(range(0, len(items), num_items)):
         path, chosen = out / f"{number:05d}.parquet", items[first : first + num_items]
@@ -144,12 +142,14 @@ class Sampler:
         round_number: int,
     ) -> None:
         self._sample = sample
-        self._executor = executor
+        self._player = player_of(config, executor, tokenizer)
+        self._label = Label(
+            policy=f"round_{round_number}",
+            split="train",
+            history_mode=config.environment.history,
+        )
         self._config = config
         self._round_number = round_number
-        self._count_tokens = token_counter(tokenizer)
-        dialect = DIALECTS[config.environment.dialect]
-        self._codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
 
     async def fill(self, files: Sequence[RoundFile], progress: Progress) -> None:
         """Play and write the files that are missing, in order."""
@@ -162,7 +162,7 @@ class Sampler:
         room = asyncio.Semaphore(2 * (num_players + max(map(len, missing), default=0)))
         places = ((file, place) for file in missing for place in range(len(file)))
 
-        async def player() -> None:
+        async def work() -> None:
             nonlocal num_done
             while True:
                 await room.acquire()
@@ -187,42 +187,21 @@ class Sampler:
         try:
             async with asyncio.TaskGroup() as players:
                 for _ in range(num_players):
-                    players.create_task(player())
+                    players.create_task(work())
         except ExceptionGroup as group:
             # One broke and the others were cancelled: its own words are the ones to read.
             raise group.exceptions[0] from None
 
-    async def row(self, spec: TurnSpec, attempt: int) -> StoredTrajectory:
+    async def row(self, spec: TurnSpec, attempt: int) -> Attempt:
         """One sample, played again when the machinery fails."""
-        config = self._config
+        turn_id = spec.turn.turn_id
         for _ in range(1 + MAX_RETRIES):
-            env = TurnEnv(
-                spec,
-                self._executor,
-                config.environment,
-                config.sql.limits(),
-                count_tokens=self._count_tokens,
+            played = await self._player.attempt(
+                spec, self._seeded(turn_id, attempt), label=self._label, group=turn_id
             )
-            trajectory, sequence = await play(
-                env, self._codec, self._seeded(spec.turn.turn_id, attempt), config.environment
-            )
-            if trajectory.ending is not Ending.INFRA_FAULT:
+            if played.trajectory.ending is not Ending.INFRA_FAULT:
                 break
-        played = Played(
-            spec=spec,
-            trajectory=trajectory,
-            sequence=sequence,
-            reward=score(trajectory, config.reward),
-            group=spec.turn.turn_id,
-            rl_step=0,
-        )
-        return stored_row(
-            played,
-            policy=f"round_{self._round_number}",
-            split="train",
-            history_mode="gold",
-            rl_step=0,
-        )
+        return played
 
     def _seeded(self, turn_id: str, attempt: int) -> Sample:
         """The messages of one trajectory, each with random numbers of its own."""

@@ -12,12 +12,15 @@ from actors.learner import sft
 from actors.learner.sft import Checkpoint
 from actors.learner.sft_rows import ROWS, VALIDATION
 from actors.rollout.codec import load_tokenizer
+from actors.rollout.dialogues import play_dialogues
+from actors.rollout.player import player_of
 from actors.rollout.turns import load_run_data
-from actors.stages.evaluation import play_dialogues, scored_turn
+from actors.stages.evaluation import scored_turn
 from mtsql.config.learning import FineTuneConfig
 from mtsql.config.run import RunConfig
 from mtsql.files import write_whole
 from mtsql.sql.pool import LocalPool
+from mtsql.trajectory.attempt import Label
 
 NOTE = "checkpoints.json"
 Progress = Callable[[str, int, int, str], None]
@@ -113,22 +116,21 @@ async def _played(
         return done
     from actors.rollout.engine import engine  # noqa: PLC0415 - vLLM only where something is played
 
+    label = Label(policy="checkpoint", split="valid", history_mode=config.environment.history)
     async with LocalPool(dataset.databases, **config.sql.pool()) as pool:
         for number, one in enumerate(done):
             if one.num_judged is not None:
                 continue
             async with engine(one.folder, config, device) as sample:
                 played = await play_dialogues(
-                    dialogues,
-                    dataset,
-                    "gold",
-                    pool,
-                    load_tokenizer(one.folder),
+                    [(dialogue, label) for dialogue in dialogues],
+                    dataset.schemas,
+                    player_of(config, pool, load_tokenizer(one.folder)),
                     sample,
-                    config,
-                    partial(_tell, progress, f"checkpoint {one.step}"),
+                    max_concurrent=config.evaluation.max_concurrent,
+                    progress=partial(_tell, progress, f"checkpoint {one.step}"),
                 )
-            verdicts = [scored_turn(row, "valid").ex for rows in played for row in rows]
+            verdicts = [scored_turn(attempt).ex for attempts in played for attempt in attempts]
             done[number] = replace(
                 one,
                 num_right=verdicts.count(True),

@@ -15,8 +15,8 @@ from mtsql.runs.stages import round_folder
 from mtsql.selftaught.records import read_selection
 from mtsql.selftaught.samples import read_samples
 from mtsql.selftaught.selection import load_selected, select
+from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.store import (
-    StoredTrajectory,
     read_rows,
     read_trajectories,
     write_trajectories,
@@ -119,7 +119,7 @@ def fine_tune_stage(context: "StageContext", number: int) -> None:
     )
 
 
-def replayed(context: "StageContext", number: int, num_drawn: int) -> list[StoredTrajectory]:
+def replayed(context: "StageContext", number: int, num_drawn: int) -> list[Attempt]:
     """Scripted trajectories to learn again, drawn by seed and round, in their order.
 
     Only right ones that looked, by the rule for short trajectories: a replay of blind answers would

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actors import tiny_model
-from actors.learner.recorder import Played, stored_row
 from actors.learner.sft_rows import SFTRow, sft_row, write_rows
 from actors.rollout.codec import codec_for, load_tokenizer, token_counter
 from actors.rollout.play import encode
@@ -22,6 +21,7 @@ from mtsql.mistakes.kinds import Scripted, script_facts
 from mtsql.protocol import DIALECTS, ActionName
 from mtsql.shown.budget import CountTokens, approximate_tokens
 from mtsql.sql.pool import LocalPool
+from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.records import Trajectory
 from mtsql.trajectory.store import write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
@@ -69,12 +69,12 @@ async def _scripts(
     return whole, corrected
 
 
-def _learned(trajectory: Trajectory, sequence: TokenSequence, *, is_drill: bool) -> list[int]:
+def _learned(trajectory: Trajectory, tokens: TokenSequence, *, is_drill: bool) -> list[int]:
     """1 for each token of the response to learn; of a drill, its corrections only."""
-    mask = list(sequence.response_mask)
+    mask = list(tokens.response_mask)
     if is_drill:
         begin = 0
-        for step, end in zip(trajectory.steps, sequence.step_ends, strict=True):
+        for step, end in zip(trajectory.steps, tokens.step_ends, strict=True):
             if not step.calls(ActionName.CORRECT):
                 mask[begin : end + 1] = [0] * (end + 1 - begin)
             begin = end + 1
@@ -130,49 +130,44 @@ def prepare_rows(
         prompts = prompts_by_turn(token_counter(tokenizer))
     codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
-    played: list[Played] = []
+    label = Label(policy="scripted", split="train", history_mode=config.environment.history)
+    attempts: list[Attempt] = []
     rows: list[SFTRow] = []
     learned_whole: list[Scripted] = []
     num_drills = 0
-    for number, (one, is_drill) in enumerate(scripted):
+    for one, is_drill in scripted:
         trajectory = one.trajectory
-        sequence = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
-        learned = _learned(trajectory, sequence, is_drill=is_drill)
+        tokens = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
+        learned = _learned(trajectory, tokens, is_drill=is_drill)
         spec = by_turn[trajectory.turn_id]
-        rows.append(sft_row(spec.dialogue_id, sequence.prompt_ids, sequence.response_ids, learned))
+        rows.append(sft_row(spec.dialogue_id, tokens, learned))
         if len(rows[-1].input_ids) > warm_start.max_tokens:
             continue
         if is_drill:
             num_drills += 1
         else:
             learned_whole.append(one)
-        played.append(
-            Played(
-                spec=spec,
+        attempts.append(
+            attempt_at(
+                spec,
                 trajectory=trajectory,
-                sequence=sequence,
+                tokens=tokens,
                 reward=None,
-                group=str(number),
-                rl_step=0,
+                label=label,
+                group=trajectory.turn_id,
             )
         )
     written = write_rows(rows, folder, warm_start, seed=config.seed)
-    write_trajectories(
-        folder / "scripted.parquet",
-        [
-            stored_row(row, policy="scripted", split="train", history_mode="gold", rl_step=0)
-            for row in played
-        ],
-    )
-    lengths = [len(row.sequence.prompt_ids) + len(row.sequence.response_ids) for row in played]
+    write_trajectories(folder / "scripted.parquet", attempts)
+    num_attempts = len(attempts)
     facts = {
-        "num_trajectories": len(played),
+        "num_trajectories": num_attempts,
         "num_validation": written.num_validation_rows,
         "num_drills": num_drills,
         "num_too_long": written.num_too_long,
-        "mean_tokens": sum(lengths) / len(lengths),
-        "mean_prompt_tokens": sum(len(row.sequence.prompt_ids) for row in played) / len(played),
-        "mean_steps": sum(len(row.trajectory.steps) for row in played) / len(played),
+        "mean_tokens": sum(one.tokens.num_tokens for one in attempts) / num_attempts,
+        "mean_prompt_tokens": sum(len(one.tokens.prompt_ids) for one in attempts) / num_attempts,
+        "mean_steps": sum(len(one.trajectory.steps) for one in attempts) / num_attempts,
         "vocab": len(tokenizer),
         **script_facts(learned_whole).model_dump(),
     }

@@ -30,8 +30,9 @@ from mtsql.report.rounds import COLUMNS, NOTE, rounds_rows, rounds_section, trai
 from mtsql.runs.metrics import Row, number_at, read_rows, series_of
 from mtsql.runs.records import Headline, Summary, read_evaluations, read_script_facts, read_summary
 from mtsql.runs.stages import last_round, policy_title
+from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.records import Ending, Step
-from mtsql.trajectory.store import StoredTrajectory, read_trajectories
+from mtsql.trajectory.store import read_trajectories
 
 SUMMARY_COLUMNS = ("EX", "EM", "QM", "IM", "EX gain, points (95 % interval)")
 EXAMPLES = (12, 4, 4)
@@ -312,7 +313,7 @@ def _trajectory_section(run_folder: Path) -> str:
     return section("Trajectories", f'<p class="note">{escape(note)}</p>', *parts)
 
 
-def _rank(stored: StoredTrajectory) -> int:
+def _rank(stored: Attempt) -> int:
     judgements = stored.trajectory.judgements
     if len(stored.trajectory.proposals) < 2:
         return 2
@@ -320,10 +321,11 @@ def _rank(stored: StoredTrajectory) -> int:
     return 0 if is_mended else 1
 
 
-def _trajectory(stored: StoredTrajectory) -> str:
+def _trajectory(stored: Attempt) -> str:
     trajectory = stored.trajectory
     final = trajectory.judgements[-1] if trajectory.judgements else None
-    facts = f"{stored.db_id}, {stored.split}, {stored.hardness}, {stored.history_mode} history"
+    label = stored.label
+    facts = f"{stored.db_id}, {label.split}, {stored.hardness}, {label.history_mode} history"
     reward = "unscored" if stored.reward is None else f"reward {stored.reward.total:.2f}"
     ending = f"{trajectory.ending}, {reward}"
     if trajectory.ending is Ending.INFRA_FAULT:

@@ -23,7 +23,8 @@ from mtsql.config.reward import RewardConfig
 from mtsql.config.run import Section
 from mtsql.errors import ConfigError, DataError
 from mtsql.rewards.score import SUMS, parts_of, score
-from mtsql.trajectory.store import StoredTrajectory, read_trajectories
+from mtsql.trajectory.attempt import Attempt
+from mtsql.trajectory.store import read_trajectories
 
 MAX_NAMED = 10
 
@@ -83,7 +84,7 @@ def rescore(run_folder: Path, overrides: Sequence[str] = ()) -> Rescored:
                 differing += [f"{path.name}: {row.trajectory.turn_id}"]
         if reward is not None and parts is not None:
             saved = None if row.reward is None else row.reward.total
-            totals[row.policy].append((saved, reward.total, parts))
+            totals[row.label.policy].append((saved, reward.total, parts))
     return Rescored(
         reward=config,
         num_trajectories=num_trajectories,
@@ -157,7 +158,7 @@ def _given(overrides: Sequence[str]) -> dict[str, Any]:
     return cast("dict[str, Any]", tree).get("reward", {})
 
 
-def _rows(run_folder: Path) -> Iterator[tuple[Path, StoredTrajectory]]:
+def _rows(run_folder: Path) -> Iterator[tuple[Path, Attempt]]:
     paths = sorted((run_folder / "trajectories").glob("*.parquet"))
     if not paths:
         raise DataError(f"{run_folder}/trajectories: no *.parquet there; the run saved nothing yet")

@@ -40,7 +40,8 @@ from mtsql.selftaught.records import (
     SelectionFigures,
 )
 from mtsql.selftaught.samples import Item, Outline, Sample, read_items
-from mtsql.trajectory.store import StoredTrajectory, read_rows
+from mtsql.trajectory.attempt import Attempt
+from mtsql.trajectory.store import read_rows
 
 _OUTLINES_AT_ONCE = 512
 """Embedded together: enough for a model's batches, little for the memory."""
@@ -79,7 +80,7 @@ def select(
     return Selection(config=config, figures=figures, items=tuple(items))
 
 
-def load_selected(samples: Path, selection: Selection) -> list[StoredTrajectory]:
+def load_selected(samples: Path, selection: Selection) -> list[Attempt]:
     """The kept trajectories, item by item; nothing else of the files becomes an object.
 
     Args:
@@ -92,7 +93,7 @@ def load_selected(samples: Path, selection: Selection) -> list[StoredTrajectory]
     for item in selection.items:
         for kept in item.kept:
             wanted[kept.file].append(kept.row)
-    found: dict[tuple[str, int], StoredTrajectory] = {}
+    found: dict[tuple[str, int], Attempt] = {}
     for file, rows in sorted(wanted.items()):
         for row, stored in zip(rows, read_rows(samples / file, rows), strict=True):
             found[file, row] = stored

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtsql.errors import DataError
+from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.records import Ending
-from mtsql.trajectory.store import StoredTrajectory
 
 ExportFormat = Literal["llama_factory", "messages"]
 DATASET = "mtsql"
@@ -105,7 +105,7 @@ def sources(source: Path) -> tuple[Path, list[Path]]:
 
 
 def conversation(
-    row: StoredTrajectory,
+    row: Attempt,
     *,
     name: str,
     prompt: Sequence[dict[str, str]],
@@ -126,16 +126,16 @@ def conversation(
     )
 
 
-def message_weights(row: StoredTrajectory, loss_mask: Sequence[int]) -> tuple[int, ...]:
+def message_weights(row: Attempt, loss_mask: Sequence[int]) -> tuple[int, ...]:
     """Which messages a mask over prompt and response learns.
 
     Example: response mask 1 1 0 1, loss mask of the response 0 0 0 1 -> weights 0 1
     """
-    mask = loss_mask[len(row.prompt_ids) :]
+    mask = loss_mask[len(row.tokens.prompt_ids) :]
     weights: list[int] = []
     begin = 0
-    for end in row.step_ends:
-        sampled = [mask[i] for i in range(begin, end + 1) if row.response_mask[i]]
+    for end in row.tokens.step_ends:
+        sampled = [mask[i] for i in range(begin, end + 1) if row.tokens.response_mask[i]]
         if len(set(sampled)) != 1:
             raise DataError(
                 f"{row.trajectory.turn_id}: a message is learned in part, which no export can say"
@@ -145,16 +145,16 @@ def message_weights(row: StoredTrajectory, loss_mask: Sequence[int]) -> tuple[in
     return tuple(weights)
 
 
-def why_left_out(row: StoredTrajectory, *, only_right: bool, end_of_turn: int) -> str:
+def why_left_out(row: Attempt, *, only_right: bool, end_of_turn: int) -> str:
     """Why a trajectory teaches nothing elsewhere; empty if it does."""
     trajectory = row.trajectory
     if trajectory.ending is Ending.INFRA_FAULT:
         return "the machinery failed"
     if not trajectory.steps:
         return "the model said nothing"
-    if not row.step_ends:
+    if not row.tokens.step_ends:
         return "saved without its tokens"
-    if any(row.response_ids[end] != end_of_turn for end in row.step_ends):
+    if any(row.tokens.response_ids[end] != end_of_turn for end in row.tokens.step_ends):
         # Written as text, it would teach an end that the model did not reach.
         return "a message was cut off at its token limit"
     final = trajectory.judgements[-1] if trajectory.judgements else None

@@ -11,7 +11,6 @@ import glob
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,65 +21,13 @@ from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import Action, ActionName, Answer, ParseFailure, ToolCall
 from mtsql.query.match import ClauseMatch
+from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.reward import Reward
+from mtsql.trajectory.tokens import TokenSequence
 
 VERSION = 3
 """Of the columns, in each file's metadata; only files of this version are read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTrajectory:
-    """A trajectory with all that is needed to read, re-score or learn from it.
-
-    Example: prompt 1 2, the model says 7 8, the database replies 4, the model says 9
-        prompt_ids     1 2
-        response_ids       7 8 4 9
-        response_mask      1 1 0 1
-        step_ends            1   3     index of each step's last sampled token in the response
-    """
-
-    trajectory: Trajectory
-    dialogue_id: str
-    turn_index: int
-    db_id: str
-    split: str
-    hardness: str
-    question: str
-    gold_sql: str
-    history_mode: str
-    """gold or predicted."""
-    policy: str
-    """Who played it: scripted, warm_start, rl ..."""
-    rl_step: int
-    """0 outside RL."""
-    group: str
-    """Trajectories for the same turn that are compared with each other."""
-    reward: Reward | None
-    """None: unscored."""
-    prompt_ids: tuple[int, ...] = ()
-    response_ids: tuple[int, ...] = ()
-    response_mask: tuple[int, ...] = ()
-    step_ends: tuple[int, ...] = ()
-    logprobs: tuple[float, ...] = ()
-    """Of the response, 0.0 where the mask is 0; empty when they were not asked for."""
-
-    def __post_init__(self) -> None:
-        lengths = {len(self.response_ids), len(self.response_mask)}
-        if self.logprobs:
-            lengths.add(len(self.logprobs))
-        if len(lengths) != 1:
-            raise ValueError(
-                f"{self.trajectory.turn_id}: response arrays differ in length: {sorted(lengths)}"
-            )
-        if any(self.response_mask[end] != 1 for end in self.step_ends):
-            raise ValueError(
-                f"{self.trajectory.turn_id}: a step ends on a token that was not sampled"
-            )
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.prompt_ids) + len(self.response_ids)
 
 
 _VERSION_KEY = b"mtsql_version"
@@ -129,14 +76,16 @@ _FACTS: dict[str, pa.DataType] = {
     "dialogue_id": pa.string(),
     "turn_index": pa.int32(),
     "db_id": pa.string(),
-    "split": pa.string(),
     "hardness": pa.string(),
     "question": pa.string(),
     "gold_sql": pa.string(),
-    "history_mode": pa.string(),
-    "policy": pa.string(),
-    "rl_step": pa.int32(),
     "group": pa.string(),
+}
+_LABEL: dict[str, pa.DataType] = {
+    "policy": pa.string(),
+    "split": pa.string(),
+    "history_mode": pa.string(),
+    "rl_step": pa.int32(),
 }
 _TOKENS: dict[str, pa.DataType] = {
     "prompt_ids": pa.list_(pa.int32()),
@@ -149,6 +98,7 @@ SCHEMA = pa.schema(
     [
         ("turn_id", pa.string()),
         *_FACTS.items(),
+        *_LABEL.items(),
         ("ending", pa.string()),
         ("fault", pa.string()),
         ("steps", pa.list_(_STEP)),
@@ -163,7 +113,7 @@ SCHEMA = pa.schema(
 """The columns of every file, an empty one's too."""
 
 
-def write_trajectories(path: Path, rows: Sequence[StoredTrajectory]) -> None:
+def write_trajectories(path: Path, rows: Sequence[Attempt]) -> None:
     """Write one file, whole or not at all; an older one of that name is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name does not end in .parquet: a reader's pattern never meets a half-written file.
@@ -176,16 +126,16 @@ def write_trajectories(path: Path, rows: Sequence[StoredTrajectory]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read_trajectories(pattern: str | Path) -> list[StoredTrajectory]:
+def read_trajectories(pattern: str | Path) -> list[Attempt]:
     """Read all files that match a glob pattern, in the order of their names.
 
     Raises:
-        DataError: no file matches, or one is not a trajectory file.
+        DataError: no file matches, or one is not a trajectory file or holds tokens without a mask.
     """
     paths = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 -- may be absolute
     if not paths:
         raise DataError(f"{pattern}: no such file; trajectories lie in RUN_DIR/trajectories")
-    rows: list[StoredTrajectory] = []
+    rows: list[Attempt] = []
     for path in paths:
         with _opened(path) as file:
             rows += [_from_row(row) for row in file.read().to_pylist()]
@@ -202,7 +152,7 @@ def read_turn_ids(path: Path) -> list[str]:
         return file.read(columns=["turn_id"])["turn_id"].to_pylist()
 
 
-def read_rows(path: Path, numbers: Sequence[int]) -> list[StoredTrajectory]:
+def read_rows(path: Path, numbers: Sequence[int]) -> list[Attempt]:
     """Read some rows of one file, by number from 0, in the order of `numbers`.
 
     Raises:
@@ -242,11 +192,13 @@ def _check(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> 
         )
 
 
-def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
-    trajectory, reward = stored.trajectory, stored.reward
+def _to_row(attempt: Attempt) -> dict[str, Any]:
+    trajectory, reward = attempt.trajectory, attempt.reward
     return {
         "turn_id": trajectory.turn_id,
-        **{name: getattr(stored, name) for name in (*_FACTS, *_TOKENS)},
+        **{name: getattr(attempt, name) for name in _FACTS},
+        **{name: getattr(attempt.label, name) for name in _LABEL},
+        **{name: getattr(attempt.tokens, name) for name in _TOKENS},
         "ending": str(trajectory.ending),
         "fault": trajectory.fault,
         "steps": [
@@ -278,7 +230,7 @@ def _to_row(stored: StoredTrajectory) -> dict[str, Any]:
     }
 
 
-def _from_row(row: dict[str, Any]) -> StoredTrajectory:
+def _from_row(row: dict[str, Any]) -> Attempt:
     trajectory = Trajectory(
         turn_id=row["turn_id"],
         steps=tuple(_step_from_row(step) for step in row["steps"]),
@@ -290,9 +242,10 @@ def _from_row(row: dict[str, Any]) -> StoredTrajectory:
     )
     reward = row["reward"]
     facts: dict[str, Any] = {name: row[name] for name in _FACTS}
-    tokens: dict[str, Any] = {name: tuple(row[name]) for name in _TOKENS}
-    return StoredTrajectory(
+    label: dict[str, Any] = {name: row[name] for name in _LABEL}
+    return Attempt(
         trajectory=trajectory,
+        tokens=_tokens_from_row(row),
         reward=None
         if reward is None
         else Reward(
@@ -300,9 +253,17 @@ def _from_row(row: dict[str, Any]) -> StoredTrajectory:
             parts={part["name"]: tuple(part["values"]) for part in reward["parts"]},
             attribution=reward["attribution"],
         ),
+        label=Label(**label),
         **facts,
-        **tokens,
     )
+
+
+def _tokens_from_row(row: dict[str, Any]) -> TokenSequence:
+    tokens: dict[str, Any] = {name: tuple(row[name]) for name in _TOKENS}
+    try:
+        return TokenSequence(**tokens)
+    except ValueError as error:
+        raise DataError(f"{row['turn_id']}: {error}") from error
 
 
 def _step_from_row(row: dict[str, Any]) -> Step:

@@ -15,12 +15,12 @@ class TokenSequence:
         step_ends            1   3     index of each step's last sampled token in the response
     """
 
-    prompt_ids: tuple[int, ...]
-    response_ids: tuple[int, ...]
-    response_mask: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    prompt_ids: tuple[int, ...] = ()
+    response_ids: tuple[int, ...] = ()
+    response_mask: tuple[int, ...] = ()
+    step_ends: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
     """Of the response, 0.0 where the mask is 0; empty when they were not asked for."""
-    step_ends: tuple[int, ...]
 
     def __post_init__(self) -> None:
         lengths = {len(self.response_ids), len(self.response_mask)}
@@ -30,6 +30,11 @@ class TokenSequence:
             raise ValueError(f"response arrays differ in length: {sorted(lengths)}")
         if any(self.response_mask[end] != 1 for end in self.step_ends):
             raise ValueError("a step ends on a token that was not sampled")
+
+    @property
+    def num_tokens(self) -> int:
+        """Of prompt and response."""
+        return len(self.prompt_ids) + len(self.response_ids)
 
     def spread(self, values: Sequence[float]) -> list[float]:
         """A number for each step, on all its sampled tokens; 0.0 on observations.

@@ -154,6 +154,7 @@ class Ours:
 
     llm: Any
     config: RunConfig
+    taught: SelfTaughtConfig
     dataset: Dataset
     tokenizer: Any
 
@@ -166,7 +167,7 @@ class Ours:
         with tempfile.TemporaryDirectory() as folder:
             async with LocalPool(self.dataset.databases, **self.config.sql.pool()) as pool:
                 begin = Spent.now()
-                files = round_files(items, self.config, Path(folder))
+                files = round_files(items, self.taught, Path(folder))
                 sampler = Sampler(recording, pool, self.tokenizer, self.config, round_number=1)
                 await sampler.fill(files, lambda done, total: None)
                 return Spent.now().since(begin), recording.requests
@@ -185,8 +186,9 @@ async def measure(
     from actors.rollout.codec import load_tokenizer
     from actors.rollout.engine import engine
 
-    assert config.selftaught is not None
-    temperature = config.selftaught.temperature
+    taught = config.selftaught
+    assert taught is not None
+    temperature = taught.temperature
     dataset, tokenizer = load_run_data(config), load_tokenizer(model)
     items = items_of(dataset)
     begin = Spent.now()
@@ -195,7 +197,7 @@ async def measure(
     begin = Spent.now()
     async with engine(model, config, device, temperature=temperature) as llm:
         ours_start = Spent.now().since(begin)
-        ours = Ours(llm=llm, config=config, dataset=dataset, tokenizer=tokenizer)
+        ours = Ours(llm=llm, config=config, taught=taught, dataset=dataset, tokenizer=tokenizer)
         _, requests = await ours.sample(items[:NUM_WARM_UP])
         for is_seeded in (True, False):
             offline.generate(requests, is_seeded=is_seeded)
@@ -216,7 +218,7 @@ async def measure(
             advance()
     return figures_of(
         runs,
-        num_samples=num_items * config.selftaught.samples_per_item,
+        num_samples=num_items * taught.samples_per_item,
         ours_start_s=ours_start.wall_s,
         offline_start_s=offline_start.wall_s,
     )

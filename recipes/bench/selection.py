@@ -30,8 +30,10 @@ from mtsql.query.edits import dropped_condition, flip_case, guessed_columns, wro
 from mtsql.schema import Schema
 from mtsql.selftaught.selection import select
 from mtsql.sql.records import ResultClass
+from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending, Step, Trajectory
-from mtsql.trajectory.store import StoredTrajectory, write_trajectories
+from mtsql.trajectory.store import write_trajectories
+from mtsql.trajectory.tokens import TokenSequence
 from recipes.bench.common import message, show
 
 ITEMS_PER_FILE = 32
@@ -170,7 +172,7 @@ def _schemas(dataset: Dataset, items: Sequence[SimulatedItem]) -> dict[str, Sche
 def _write_file(
     path: Path, items: Sequence[SimulatedItem], schemas: dict[str, Schema], num_samples: int
 ) -> None:
-    rows: list[StoredTrajectory] = []
+    rows: list[Attempt] = []
     for item in items:
         rng = Random(item.turn.turn_id)
         skill = rng.choice((0.0, 0.1, 0.4, 0.7, 0.95, 1.0))
@@ -268,29 +270,27 @@ def _style(item: SimulatedItem, rng: Random) -> str:
     return sql + ";" if rng.random() < 0.1 else sql
 
 
-def _stored(item: SimulatedItem, trajectory: Trajectory, rng: Random) -> StoredTrajectory:
+def _stored(item: SimulatedItem, trajectory: Trajectory, rng: Random) -> Attempt:
     num_tokens = [rng.randint(*STEP_TOKENS) for _ in trajectory.steps]
     mask = [bit for number in num_tokens for bit in (*[1] * (number - 30), *[0] * 30)]
     mask = mask[: len(mask) - 30] if mask else mask  # nothing answers the last message
     start = rng.randrange(len(TOKENS) - len(mask))
     ends = [at for at, bit in enumerate(mask) if bit and mask[at + 1 : at + 2] != [1]]
-    return StoredTrajectory(
+    return Attempt(
         trajectory=trajectory,
         dialogue_id=item.dialogue_id,
         turn_index=item.turn_index,
         db_id=item.db_id,
-        split="train",
         hardness=item.turn.hardness,
         question=item.turn.question,
         gold_sql=item.turn.gold_sql,
-        history_mode="gold",
-        policy="round_1",
-        rl_step=0,
+        label=Label(policy="round_1", split="train", history_mode="gold"),
         group=item.turn.turn_id,
         reward=None,
-        prompt_ids=TOKENS[:PROMPT_TOKENS],
-        response_ids=TOKENS[start : start + len(mask)],
-        response_mask=tuple(mask),
-        step_ends=tuple(ends),
-        logprobs=(),
+        tokens=TokenSequence(
+            prompt_ids=TOKENS[:PROMPT_TOKENS],
+            response_ids=TOKENS[start : start + len(mask)],
+            response_mask=tuple(mask),
+            step_ends=tuple(ends),
+        ),
     )

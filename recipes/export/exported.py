@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.export import DATASET, Conversation, ExportFormat
-from mtsql.trajectory.store import StoredTrajectory
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,10 +29,10 @@ class Exported:
     shows_tools: bool
     """The run's prompts hold the tools."""
 
-    def add(self, row: StoredTrajectory, one: Conversation) -> None:
+    def add(self, row: Attempt, one: Conversation) -> None:
         self.conversations.append(one)
-        self.splits[row.split] += 1
-        self.longest = max(self.longest, row.num_tokens)
+        self.splits[row.label.split] += 1
+        self.longest = max(self.longest, row.tokens.num_tokens)
 
     def lines(self, format: ExportFormat) -> Iterator[str]:
         num = len(self.conversations)

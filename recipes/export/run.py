@@ -19,6 +19,7 @@ from mtsql.data.dataset import Dataset
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.errors import DataError
 from mtsql.protocol import DIALECTS, Dialect
+from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.export import (
     FILES,
     Conversation,
@@ -31,7 +32,7 @@ from mtsql.trajectory.export import (
     why_not_for_llama_factory,
     write_export,
 )
-from mtsql.trajectory.store import StoredTrajectory, read_trajectories
+from mtsql.trajectory.store import read_trajectories
 from recipes.export.exported import Exported
 from recipes.export.source import loss_masks, run_config, run_tokenizer, take
 
@@ -41,7 +42,7 @@ class Kept:
     """A trajectory that is to be exported."""
 
     path: Path
-    row: StoredTrajectory
+    row: Attempt
     spec: TurnSpec
     weights: Sequence[int] | None
     """Of its messages; None: all of them are learned."""
@@ -98,7 +99,7 @@ def export(
     numbers: Counter[str] = Counter()
     for one, prompt in zip(kept, prompts, strict=True):
         _check_prompt(run, one, prompt)
-        name = f"{one.row.trajectory.turn_id}/{one.row.policy}"
+        name = f"{one.row.trajectory.turn_id}/{one.row.label.policy}"
         made = conversation(
             one.row,
             name=f"{name}/{numbers[name]}",
@@ -146,7 +147,7 @@ def _kept(run: Source, paths: Sequence[Path], result: Exported, *, only_right: b
 
 
 def _check_prompt(run: Source, one: Kept, prompt: list[Message]) -> None:
-    if run.codec.prompt(prompt) != list(one.row.prompt_ids):
+    if run.codec.prompt(prompt) != list(one.row.tokens.prompt_ids):
         raise DataError(
             f"{one.path}: {one.row.trajectory.turn_id}: its prompt is not the one that "
             f"{run.config.data_folder} and the tokenizer give now; bring back the run's data and "
@@ -155,7 +156,7 @@ def _check_prompt(run: Source, one: Kept, prompt: list[Message]) -> None:
 
 
 def _add(
-    run: Source, row: StoredTrajectory, made: Conversation, result: Exported, format: ExportFormat
+    run: Source, row: Attempt, made: Conversation, result: Exported, format: ExportFormat
 ) -> None:
     """Count the conversation in, or out by reason."""
     why = (
@@ -182,14 +183,14 @@ def _system_message(frame: str) -> str:
     return frame.removeprefix(opening).partition("<|im_end|>")[0]
 
 
-def _played_ids(row: StoredTrajectory) -> list[int]:
+def _played_ids(row: Attempt) -> list[int]:
     """Prompt and response, up to the last message's end."""
-    return [*row.prompt_ids, *row.response_ids[: row.step_ends[-1] + 1]]
+    return [*row.tokens.prompt_ids, *row.tokens.response_ids[: row.tokens.step_ends[-1] + 1]]
 
 
-def _text_ids(row: StoredTrajectory, codec: Codec) -> list[int]:
+def _text_ids(row: Attempt, codec: Codec) -> list[int]:
     """The same, had each message been written as text."""
-    ids = list(row.prompt_ids)
+    ids = list(row.tokens.prompt_ids)
     *steps, last = row.trajectory.steps
     for step in steps:
         ids += codec.written(step.message)

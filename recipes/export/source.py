@@ -12,7 +12,7 @@ from envs.prompts import prompt_version
 from mtsql.config.load import explain
 from mtsql.config.run import RunConfig
 from mtsql.errors import DataError, ModelError
-from mtsql.trajectory.store import StoredTrajectory
+from mtsql.trajectory.attempt import Attempt
 
 LossMasks = dict[tuple[int, ...], deque[list[int]]]
 
@@ -71,8 +71,8 @@ def loss_masks(path: Path, config: RunConfig) -> LossMasks | None:
     return masks
 
 
-def take(masks: LossMasks, row: StoredTrajectory, path: Path) -> list[int]:
-    found = masks.get((*row.prompt_ids, *row.response_ids))
+def take(masks: LossMasks, row: Attempt, path: Path) -> list[int]:
+    found = masks.get((*row.tokens.prompt_ids, *row.tokens.response_ids))
     if not found:
         raise DataError(
             f"{path}: {row.trajectory.turn_id} is not among the rows of "

@@ -17,7 +17,6 @@ pytest.importorskip("torch", reason="the core install holds no tokenizers")
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.learner.recorder import Played, stored_row
 from actors.rollout.codec import codec_for
 from actors.rollout.play import encode
 from actors.rollout.turns import gold_specs, load_run_data
@@ -27,15 +26,18 @@ from envs.prompts import prompt_version
 from envs.scripts.policy import scripted_trajectories
 from envs.turn import TurnEnv
 from helpers.tokenizers import qwen_tokenizer
+from mtsql.config.environment import HistoryMode
 from mtsql.config.learning import ScriptConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError, ModelError
 from mtsql.protocol import DIALECTS, ActionName
 from mtsql.sql.pool import LocalPool
+from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.export import DATASET_INFO, message_weights
 from mtsql.trajectory.records import Ending, Trajectory
-from mtsql.trajectory.store import StoredTrajectory, read_trajectories, write_trajectories
+from mtsql.trajectory.store import read_trajectories, write_trajectories
+from mtsql.trajectory.tokens import TokenSequence
 from recipes.export.run import export
 from recipes.main import main
 
@@ -89,8 +91,8 @@ def stored(
     tokenizer: Any,
     specs: Sequence[TurnSpec],
     trajectories: Sequence[Trajectory],
-    history: str = "gold",
-) -> list[StoredTrajectory]:
+    history: HistoryMode = "gold",
+) -> list[Attempt]:
     """As the warm start stores its scripts."""
     codec = codec_for(
         DIALECTS[config.environment.dialect], tokenizer, thinking=config.model.thinking
@@ -103,19 +105,13 @@ def stored(
             return [await TurnEnv(spec, pool, config.environment, limits).start() for spec in specs]
 
     return [
-        stored_row(
-            Played(
-                spec=spec,
-                trajectory=trajectory,
-                sequence=encode(trajectory, codec.prompt(prompt), codec),
-                reward=None,
-                group="g",
-                rl_step=0,
-            ),
-            policy="scripted",
-            split="train",
-            history_mode=history,
-            rl_step=0,
+        attempt_at(
+            spec,
+            trajectory=trajectory,
+            tokens=encode(trajectory, codec.prompt(prompt), codec),
+            reward=None,
+            label=Label(policy="scripted", split="train", history_mode=history),
+            group="g",
         )
         for spec, trajectory, prompt in zip(
             specs, trajectories, asyncio.run(prompts()), strict=True
@@ -123,7 +119,7 @@ def stored(
     ]
 
 
-def write_run(folder: Path, config: RunConfig, rows: Sequence[StoredTrajectory]) -> Path:
+def write_run(folder: Path, config: RunConfig, rows: Sequence[Attempt]) -> Path:
     environment = config.environment
     note = {
         "recipe": config.model_dump(mode="json"),
@@ -142,7 +138,7 @@ def run(data: Path, qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_run(tmp_path_factory.mktemp("run"), config, rows)
 
 
-def scripted(run: Path) -> list[StoredTrajectory]:
+def scripted(run: Path) -> list[Attempt]:
     return read_trajectories(run / "warm_start" / "scripted.parquet")
 
 
@@ -194,7 +190,7 @@ def test_what_is_exported_is_what_was_played(
         # The model's own template gives the tokens that were stored, but for the empty block that
         # it forgets of all messages but the last.
         text = tokenizer.apply_chat_template(one["messages"], tools=tools or None, tokenize=False)
-        played = tokenizer.decode([*row.prompt_ids, *row.response_ids])
+        played = tokenizer.decode([*row.tokens.prompt_ids, *row.tokens.response_ids])
         assert played.replace(EMPTY, "") == text.removesuffix("\n").replace(EMPTY, "")
     assert done.num_rendered == sum(len(row.trajectory.steps) == 1 for row in rows)
 
@@ -209,7 +205,7 @@ def test_what_is_exported_is_what_was_played(
     shown = [] if dialect == "mtsql_r1" else tools
     assert [json.loads(row["tools"] or "[]") for row in factory] == [shown] * len(rows)
     assert json.loads((tmp_path / "factory" / "dataset_info.json").read_text()) == DATASET_INFO
-    longest = max(len(row.prompt_ids) + len(row.response_ids) for row in rows)
+    longest = max(len(row.tokens.prompt_ids) + len(row.tokens.response_ids) for row in rows)
     assert any(
         f"dataset: mtsql, template: qwen3, enable_thinking: false, cutoff_len: {longest + 1}"
         in line
@@ -235,9 +231,9 @@ def test_verl_reads_the_messages_as_the_same_tokens_and_mask(data: Path, tmp_pat
     dataset = MultiTurnSFTDataset(str(tmp_path / "verl.parquet"), tokenizer, options)  # pyright: ignore[reportArgumentType]
     end, newline = tokenizer.eos_token_id, tokenizer("\n")["input_ids"]
     for row, one in zip(rows, [dataset[number] for number in range(len(rows))], strict=True):
-        ids = [*row.prompt_ids, *row.response_ids]
+        ids = [*row.tokens.prompt_ids, *row.tokens.response_ids]
         assert one["input_ids"].tolist() == [*ids, *newline]
-        mask = [0] * len(row.prompt_ids) + [*row.response_mask, 0]
+        mask = [0] * len(row.tokens.prompt_ids) + [*row.tokens.response_mask, 0]
         # verl learns the line break behind a message's end too; we do not.
         ends = [at for at, token in enumerate(ids) if token == end and mask[at]]
         for at in ends:
@@ -255,22 +251,22 @@ def with_drills(run: Path, folder: Path) -> Path:
     (folder / "run.json").write_text(json.dumps(note), encoding="utf-8")
     masks: list[list[int]] = []
     for row in rows:
-        mask = list(row.response_mask)
+        mask = list(row.tokens.response_mask)
         steps = row.trajectory.steps
         if any(step.calls(ActionName.CORRECT) for step in steps):
             begin = 0
-            for step, end in zip(steps, row.step_ends, strict=True):
+            for step, end in zip(steps, row.tokens.step_ends, strict=True):
                 if not step.calls(ActionName.CORRECT):
                     mask[begin : end + 1] = [0] * (end + 1 - begin)
                 begin = end + 1
-        masks.append([0] * len(row.prompt_ids) + mask)
-    ids = [[*row.prompt_ids, *row.response_ids] for row in rows]
+        masks.append([0] * len(row.tokens.prompt_ids) + mask)
+    ids = [[*row.tokens.prompt_ids, *row.tokens.response_ids] for row in rows]
     table = pa.table({"input_ids": ids, "loss_mask": masks})
     pq.write_table(table, folder / "warm_start" / "rows.parquet")
     return folder
 
 
-def corrects(row: StoredTrajectory) -> bool:
+def corrects(row: Attempt) -> bool:
     return any(step.calls(ActionName.CORRECT) for step in row.trajectory.steps)
 
 
@@ -300,10 +296,12 @@ def test_of_a_drill_only_the_corrections_have_weight(run: Path, tmp_path: Path) 
 def test_the_weights_of_a_mask(run: Path) -> None:
     row = replace(
         scripted(run)[0],
-        prompt_ids=(1, 2),
-        response_ids=(7, 8, 4, 9),
-        response_mask=(1, 1, 0, 1),
-        step_ends=(1, 3),
+        tokens=TokenSequence(
+            prompt_ids=(1, 2),
+            response_ids=(7, 8, 4, 9),
+            response_mask=(1, 1, 0, 1),
+            step_ends=(1, 3),
+        ),
     )
     assert message_weights(row, [0, 0, 0, 0, 0, 1]) == (0, 1)
     assert message_weights(row, [0, 0, 1, 1, 0, 1]) == (1, 1)
@@ -318,18 +316,22 @@ def test_only_what_is_right_and_whole_is_exported(run: Path, tmp_path: Path) -> 
     right, wrong, cut, broken, silent = rows[:5]
     judgement = replace(wrong.trajectory.judgements[-1], em=False)
     mistaken_row = replace(wrong, trajectory=replace(wrong.trajectory, judgements=(judgement,)))
-    no_end = [*cut.response_ids]
-    no_end[cut.step_ends[0]] = 5
+    no_end = [*cut.tokens.response_ids]
+    no_end[cut.tokens.step_ends[0]] = 5
     write_trajectories(
         run / "trajectories" / "some.parquet",
         [
             right,
             mistaken_row,
-            replace(cut, response_ids=tuple(no_end)),
+            replace(cut, tokens=replace(cut.tokens, response_ids=tuple(no_end))),
             replace(
                 broken, trajectory=replace(broken.trajectory, ending=Ending.INFRA_FAULT, fault="x")
             ),
-            replace(silent, trajectory=replace(silent.trajectory, steps=()), step_ends=()),
+            replace(
+                silent,
+                trajectory=replace(silent.trajectory, steps=()),
+                tokens=replace(silent.tokens, step_ends=()),
+            ),
         ],
     )
     some = run / "trajectories" / "some.parquet"
@@ -354,7 +356,7 @@ def test_the_rounds_of_a_run_come_before_its_scripts(run: Path, tmp_path: Path) 
     shutil.copytree(run, folder)
     rows = scripted(run)
     for number, row in ((10, rows[2]), (1, rows[0]), (2, rows[1])):
-        kept = replace(row, policy=f"round_{number}")
+        kept = replace(row, label=replace(row.label, policy=f"round_{number}"))
         write_trajectories(folder / "rounds" / str(number) / "selected.parquet", [kept, kept])
     done = export(folder, "messages", tmp_path / "out")
     turns = [row.trajectory.turn_id for row in rows[:3]]

@@ -27,7 +27,8 @@ from mtsql.config.run import RunConfig
 from mtsql.curriculum import Curriculum
 from mtsql.data.dataset import load_dataset
 from mtsql.rewards.score import score
-from mtsql.trajectory.store import StoredTrajectory, read_trajectories
+from mtsql.trajectory.attempt import Attempt
+from mtsql.trajectory.store import read_trajectories
 
 pytestmark = [
     pytest.mark.ray,
@@ -233,7 +234,7 @@ def test_every_rl_trajectory_is_stored_whole(run: Run) -> None:
         rows = read_trajectories(run.folder / "trajectories" / f"rl-step-{number:05d}.parquet")
         # 4 turns in groups of 2
         assert len(rows) == 8 == line["num_trajectories"]
-        assert {row.rl_step for row in rows} == {number}
+        assert {row.label.rl_step for row in rows} == {number}
         groups = [row.group for row in rows]
         assert sorted(groups.count(group) for group in set(groups)) == [2, 2, 2, 2]
         for row in rows:
@@ -242,20 +243,20 @@ def test_every_rl_trajectory_is_stored_whole(run: Run) -> None:
         assert line["reward"] == pytest.approx(sum(scored) / len(scored))
 
 
-def check_tokens(row: StoredTrajectory, config: RunConfig) -> None:
+def check_tokens(row: Attempt, config: RunConfig) -> None:
     """Every step ends on a token of the policy, and the policy's tokens are those of the steps."""
-    assert len(row.step_ends) == len(row.trajectory.steps)
-    assert len(row.prompt_ids) <= config.environment.max_prompt_tokens
-    assert len(row.response_ids) <= config.environment.max_response_tokens
-    assert set(row.response_mask) <= {0, 1}
-    if row.response_mask:
-        assert row.response_mask[0] == 1
+    assert len(row.tokens.step_ends) == len(row.trajectory.steps)
+    assert len(row.tokens.prompt_ids) <= config.environment.max_prompt_tokens
+    assert len(row.tokens.response_ids) <= config.environment.max_response_tokens
+    assert set(row.tokens.response_mask) <= {0, 1}
+    if row.tokens.response_mask:
+        assert row.tokens.response_mask[0] == 1
 
 
 def test_stored_trajectories_score_as_they_were_rewarded(run: Run) -> None:
     rows = read_trajectories(run.folder / "trajectories" / "*.parquet")
-    assert {row.policy for row in rows} == {"warm_start", "rl"}
-    assert {row.history_mode for row in rows} == {"gold", "predicted"}
+    assert {row.label.policy for row in rows} == {"warm_start", "rl"}
+    assert {row.label.history_mode for row in rows} == {"gold", "predicted"}
     for row in rows:
         assert score(row.trajectory, run.config.reward) == row.reward
 

@@ -119,7 +119,7 @@ def test_a_killed_round_keeps_its_files_of_samples(run: Run) -> None:
     assert len(after) == 4
     rows = read_trajectories(run.folder / "rounds" / "1" / "samples" / "*.parquet")
     assert len(rows) == 96
-    assert {row.policy for row in rows} == {"round_1"}
+    assert {row.label.policy for row in rows} == {"round_1"}
 
 
 def test_only_right_samples_of_solved_items_are_learned(run: Run) -> None:

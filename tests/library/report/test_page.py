@@ -18,9 +18,11 @@ from mtsql.report.html import gain_text
 from mtsql.report.page import summary_table, write_report
 from mtsql.runs.metrics import read_rows
 from mtsql.runs.records import SummaryGain
+from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.reward import Reward
-from mtsql.trajectory.store import StoredTrajectory, write_trajectories
+from mtsql.trajectory.store import write_trajectories
+from mtsql.trajectory.tokens import TokenSequence
 
 HOSTILE = "</pre><script>alert('x')</script><img src=x onerror=y>"
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -76,7 +78,7 @@ def scores(is_better: bool) -> dict:
     return asdict(summarise(rows))
 
 
-def trajectory(question: str, proposals: tuple[str, ...], ex: tuple[bool, ...]) -> StoredTrajectory:
+def trajectory(question: str, proposals: tuple[str, ...], ex: tuple[bool, ...]) -> Attempt:
     first = Step(
         message=HOSTILE,
         action=ToolCall(name=ActionName.PROPOSE, sql=proposals[0]),
@@ -84,7 +86,7 @@ def trajectory(question: str, proposals: tuple[str, ...], ex: tuple[bool, ...]) 
         proposal=0,
     )
     last = Step(message="done", action=Answer(), observation=None, proposal=len(proposals) - 1)
-    return StoredTrajectory(
+    return Attempt(
         trajectory=Trajectory(
             turn_id="embedded-test-1/0",
             steps=(first, last),
@@ -95,13 +97,11 @@ def trajectory(question: str, proposals: tuple[str, ...], ex: tuple[bool, ...]) 
         dialogue_id="embedded-test-1",
         turn_index=0,
         db_id=HOSTILE,
-        split="test",
         hardness="easy",
         question=question,
         gold_sql=HOSTILE,
-        history_mode="gold",
-        policy="rl",
-        rl_step=0,
+        tokens=TokenSequence(),
+        label=Label(policy="rl", split="test", history_mode="gold"),
         group="g",
         reward=Reward(outcome=1.5, parts={"verify": (None, None)}),
     )

@@ -13,8 +13,10 @@ from mtsql.errors import ConfigError, DataError
 from mtsql.protocol import ActionName, ToolCall, render_action
 from mtsql.rewards.rescore import headline, rescore
 from mtsql.rewards.score import score
+from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending
-from mtsql.trajectory.store import StoredTrajectory, write_trajectories
+from mtsql.trajectory.store import write_trajectories
+from mtsql.trajectory.tokens import TokenSequence
 from recipes.main import main
 
 LOOK = render_action(ToolCall(name=ActionName.VERIFY, target="memory"))
@@ -43,18 +45,20 @@ def trajectories(tmp_path_factory):
 
 def save(folder, trajectories, config, *, is_scored=True):
     rows = [
-        StoredTrajectory(
+        Attempt(
             trajectory=trajectory,
             dialogue_id=SALES_SECOND.dialogue_id,
             turn_index=1,
             db_id="shops",
-            split="train",
             hardness="easy",
             question=SALES_SECOND.turn.question,
             gold_sql=SALES_SECOND.turn.gold_sql,
-            history_mode="gold",
-            policy="warm_start" if name == "wrong" else "rl",
-            rl_step=0,
+            tokens=TokenSequence(),
+            label=Label(
+                policy="warm_start" if name == "wrong" else "rl",
+                split="train",
+                history_mode="gold",
+            ),
             group="g",
             reward=score(trajectory, config) if is_scored else None,
         )

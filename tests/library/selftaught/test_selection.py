@@ -31,6 +31,7 @@ from helpers.steps import (
 )
 from mtsql.config.learning import SelectionConfig
 from mtsql.config.run import RunConfig
+from mtsql.dialogue import Hardness
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, ToolCall
@@ -39,13 +40,14 @@ from mtsql.selftaught.embedding import FeatureEmbedder, sql_features
 from mtsql.selftaught.records import Coverage, Funnel, KeptRow, read_selection
 from mtsql.selftaught.samples import Outline, Sample, read_items, read_samples
 from mtsql.selftaught.selection import load_selected, select
+from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending, Trajectory
 from mtsql.trajectory.store import (
-    StoredTrajectory,
     read_rows,
     read_trajectories,
     write_trajectories,
 )
+from mtsql.trajectory.tokens import TokenSequence
 
 NAMES = "SELECT name FROM shop WHERE city = 'Paris'"
 SHOUTED = "SELECT name FROM shop WHERE city = 'PARIS'"
@@ -94,34 +96,30 @@ KINDS = (
 
 
 def stored(
-    turn_id: str, trajectory: Trajectory, *, hardness: str = "hard", num_tokens: int = 0
-) -> StoredTrajectory:
+    turn_id: str, trajectory: Trajectory, *, hardness: Hardness = "hard", num_tokens: int = 0
+) -> Attempt:
     """`num_tokens` of the response; 0: three for each step."""
     num_tokens = num_tokens or 3 * len(trajectory.steps)
-    return StoredTrajectory(
+    return Attempt(
         trajectory=replace(trajectory, turn_id=turn_id),
         dialogue_id=turn_id.partition("/")[0],
         turn_index=0,
         db_id="shops",
-        split="train",
         hardness=hardness,
         question="?",
         gold_sql=NAMES,
-        history_mode="gold",
-        policy="round_1",
-        rl_step=0,
+        label=Label(policy="round_1", split="train", history_mode="gold"),
         group=turn_id,
         reward=None,
-        response_ids=(1,) * num_tokens,
-        response_mask=(1,) * num_tokens,
+        tokens=TokenSequence(response_ids=(1,) * num_tokens, response_mask=(1,) * num_tokens),
     )
 
 
-def item(turn_id: str, *trajectories: Trajectory, hardness: str = "hard"):
+def item(turn_id: str, *trajectories: Trajectory, hardness: Hardness = "hard"):
     return [stored(turn_id, trajectory, hardness=hardness) for trajectory in trajectories]
 
 
-def kept_rows(folder: Path, rows: Sequence[StoredTrajectory], **keys) -> list[int]:
+def kept_rows(folder: Path, rows: Sequence[Attempt], **keys) -> list[int]:
     """The rows that stay of a folder that holds one item."""
     write_trajectories(folder / "0.parquet", rows)
     (only,) = select(folder, SelectionConfig(**keys)).items
@@ -633,7 +631,7 @@ def test_a_replay_draws_from_scripts_that_looked_and_were_right(tmp_path):
     assert [one.row for one in samples if one.is_valid] == [0, 1, 4, 6]
     assert [one.num_interactions for one in samples if one.is_valid] == [0, 1, 2, 1]
 
-    def drawn(number: int, num_drawn: int, **selection: int) -> list[StoredTrajectory]:
+    def drawn(number: int, num_drawn: int, **selection: int) -> list[Attempt]:
         plain: dict[str, object] = {"name": "hand", "model": {"tiny": {}}}
         plain["selftaught"] = {"selection": selection}
         plain["environment"] = {"max_prompt_tokens": 500, "max_response_tokens": 500}

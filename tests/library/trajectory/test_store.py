@@ -17,15 +17,16 @@ from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
 from mtsql.query.match import ClauseMatch
+from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.reward import Reward
 from mtsql.trajectory.store import (
     SCHEMA,
     VERSION,
-    StoredTrajectory,
     read_trajectories,
     write_trajectories,
 )
+from mtsql.trajectory.tokens import TokenSequence
 
 SQL = "SELECT name FROM shop WHERE city = 'Ω “quoted”\n<tool_call>'"
 STEPS = (
@@ -81,7 +82,7 @@ STEPS = (
         lacks_verdict=True,
     ),
 )
-FULL = StoredTrajectory(
+FULL = Attempt(
     trajectory=Trajectory(
         turn_id="d/1",
         steps=STEPS,
@@ -93,13 +94,10 @@ FULL = StoredTrajectory(
     dialogue_id="d",
     turn_index=1,
     db_id="shops",
-    split="train",
     hardness="easy",
     question="Which shops?",
     gold_sql="SELECT 1",
-    history_mode="gold",
-    policy="rl",
-    rl_step=3,
+    label=Label(policy="rl", split="train", history_mode="gold", rl_step=3),
     group="d/1#3",
     reward=Reward(
         outcome=0.0,
@@ -108,11 +106,13 @@ FULL = StoredTrajectory(
             "generation": (None, 0.0, None, None, None, None),
         },
     ),
-    prompt_ids=(1, 2),
-    response_ids=(7, 8, 4, 151_643),
-    response_mask=(1, 1, 0, 1),
-    step_ends=(1, 3),
-    logprobs=(-0.1, -1e-9, 0.0, -12.345678901234567),
+    tokens=TokenSequence(
+        prompt_ids=(1, 2),
+        response_ids=(7, 8, 4, 151_643),
+        response_mask=(1, 1, 0, 1),
+        step_ends=(1, 3),
+        logprobs=(-0.1, -1e-9, 0.0, -12.345678901234567),
+    ),
 )
 FAULT = replace(
     FULL,
@@ -125,11 +125,7 @@ FAULT = replace(
         fault="worker lost",
     ),
     reward=None,
-    prompt_ids=(),
-    response_ids=(),
-    response_mask=(),
-    step_ends=(),
-    logprobs=(),
+    tokens=TokenSequence(),
 )
 
 
@@ -141,8 +137,9 @@ def test_what_is_written_is_read_back_equal(tmp_path):
 
 
 def test_every_field_of_the_records_has_a_place():
-    names = {field.name for field in fields(StoredTrajectory)} - {"trajectory"}
-    names |= {field.name for field in fields(Trajectory)}
+    names = {field.name for field in fields(Attempt)} - {"trajectory", "tokens", "label"}
+    for record in (Trajectory, TokenSequence, Label):
+        names |= {field.name for field in fields(record)}
     assert names == set(SCHEMA.names)
     steps = SCHEMA.field("steps").type.value_type
     assert {field.name for field in fields(Step)} == {field.name for field in steps}
@@ -163,9 +160,9 @@ def test_an_empty_file_has_the_columns(tmp_path):
 
 def test_a_pattern_reads_many_files_in_the_order_of_their_names(tmp_path):
     for step in (10, 2, 1):
-        row = replace(FULL, rl_step=step)
+        row = replace(FULL, label=replace(FULL.label, rl_step=step))
         write_trajectories(tmp_path / f"rl-step-{step:05d}.parquet", [row])
-    assert [row.rl_step for row in read_trajectories(tmp_path / "*.parquet")] == [1, 2, 10]
+    assert [row.label.rl_step for row in read_trajectories(tmp_path / "*.parquet")] == [1, 2, 10]
 
 
 def test_duckdb_reads_the_same_files(tmp_path):
@@ -183,7 +180,7 @@ def test_an_older_file_is_replaced_and_a_failed_write_leaves_it(tmp_path):
     write_trajectories(path, [FULL, FULL])
     write_trajectories(path, [FULL])
     with pytest.raises(pa.ArrowInvalid):
-        write_trajectories(path, [replace(FULL, rl_step=1 << 40)])
+        write_trajectories(path, [replace(FULL, turn_index=1 << 40)])
     assert read_trajectories(path) == [FULL]
     assert list(tmp_path.iterdir()) == [path]
 
@@ -238,14 +235,31 @@ def test_a_file_of_a_later_version_is_refused(tmp_path):
         read_trajectories(path)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "complaint"),
+    [
+        ("response_mask", [1], r"d/1: response arrays differ in length: \[1, 4\]"),
+        ("logprobs", [0.0], r"d/1: response arrays differ in length: \[1, 4\]"),
+        ("step_ends", [2], "d/1: a step ends on a token that was not sampled"),
+    ],
+)
+def test_a_file_whose_arrays_do_not_fit_is_refused(tmp_path, column, values, complaint):
+    path = tmp_path / "broken.parquet"
+    write_trajectories(path, [FULL])
+    (row,) = pq.read_table(path).to_pylist()
+    pq.write_table(pa.Table.from_pylist([row | {column: values}], schema=SCHEMA), path)
+    with pytest.raises(DataError, match=complaint):
+        read_trajectories(path)
+
+
 def test_arrays_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="d/1: response arrays differ in length"):
-        replace(FULL, response_mask=(1,))
-    with pytest.raises(ValueError, match="d/1: response arrays differ in length"):
-        replace(FULL, logprobs=(0.0,))
+    with pytest.raises(ValueError, match="response arrays differ in length"):
+        replace(FULL.tokens, response_mask=(1,))
+    with pytest.raises(ValueError, match="response arrays differ in length"):
+        replace(FULL.tokens, logprobs=(0.0,))
     with pytest.raises(ValueError, match="a step ends on a token that was not sampled"):
-        replace(FULL, step_ends=(2,))
-    assert FULL.num_tokens == 6
+        replace(FULL.tokens, step_ends=(2,))
+    assert FULL.tokens.num_tokens == 6
 
 
 def test_the_documents_count_endings_with_duckdb(tmp_path, monkeypatch, capfd):

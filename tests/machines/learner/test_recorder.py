@@ -1,6 +1,7 @@
 """What a step's trajectories add up to, with numbers to redo by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,14 +9,16 @@ from mtsql.dialogue import TurnSpec
 
 pytest.importorskip("ray", reason="the core install holds no Ray")
 
-from actors.learner.recorder import SPEC, Played, step_facts, stored_row, token_advantages
+from actors.learner.recorder import SPEC, step_facts, token_advantages
 from helpers.messages import ANSWER, EXECUTE, propose
 from helpers.shops import ALL, FIRST, IN_PARIS, SECOND
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import parse_action
 from mtsql.rewards.score import score
+from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.store import read_trajectories, write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
 
 
@@ -36,7 +39,7 @@ def played(
     proposals: tuple[str, ...] = (),
     verdicts: tuple[tuple[bool, bool], ...] = (),
     mask: tuple[int, ...],
-) -> Played:
+) -> Attempt:
     trajectory = Trajectory(
         turn_id=spec.turn.turn_id,
         steps=steps,
@@ -44,20 +47,20 @@ def played(
         proposals=proposals,
         judgements=tuple(Judgement(ex=ex, em=em, status="ok", message="") for ex, em in verdicts),
     )
-    sequence = TokenSequence(
+    tokens = TokenSequence(
         prompt_ids=(1, 2),
         response_ids=tuple(range(len(mask))),
         response_mask=mask,
         logprobs=tuple(-0.5 * one for one in mask),
         step_ends=(len(mask) - 1,) if mask else (),
     )
-    return Played(
-        spec=spec,
+    return attempt_at(
+        spec,
         trajectory=trajectory,
-        sequence=sequence,
+        tokens=tokens,
         reward=score(trajectory, RewardConfig()),
+        label=Label(policy="rl", split="train", history_mode="gold", rl_step=4),
         group="g",
-        rl_step=4,
     )
 
 
@@ -127,39 +130,41 @@ def test_the_facts_of_five_trajectories() -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [FAULT]], ids=["none", "a fault"])
-def test_a_step_without_a_verdict_has_facts_too(rows: list[Played]) -> None:
+def test_a_step_without_a_verdict_has_facts_too(rows: list[Attempt]) -> None:
     facts = step_facts(rows)
     assert facts.successes == ()
     assert facts.metrics["num_dropped"] == len(rows)
     assert (facts.metrics["reward"], facts.metrics["ex"]) == (0.0, 0.0)
 
 
-def test_a_stored_row_holds_everything() -> None:
-    row = stored_row(RIGHT, policy="rl", split="train", history_mode="gold", rl_step=4)
-    assert row.trajectory is RIGHT.trajectory
+def test_a_stored_row_holds_everything(tmp_path: Path) -> None:
+    write_trajectories(tmp_path / "a.parquet", [RIGHT])
+    (row,) = read_trajectories(tmp_path / "a.parquet")
+    assert row.trajectory == RIGHT.trajectory
     assert (row.dialogue_id, row.turn_index, row.db_id) == ("hand-0", 0, "shops")
     assert (row.hardness, row.gold_sql) == ("easy", IN_PARIS)
     assert row.question == "show all shops in Paris"
-    assert (row.policy, row.split, row.history_mode, row.rl_step) == ("rl", "train", "gold", 4)
+    assert row.label == Label(policy="rl", split="train", history_mode="gold", rl_step=4)
     assert row.group == "g"
     assert row.reward is not None
     assert row.reward.step_rewards == (0.0, 0.0, 2.0)
-    assert (row.prompt_ids, row.response_ids) == ((1, 2), (0, 1, 2, 3, 4, 5))
-    assert row.response_mask == (1, 1, 0, 1, 0, 1)
-    assert row.step_ends == (5,)
-    assert row.logprobs == (-0.5, -0.5, 0.0, -0.5, 0.0, -0.5)
+    assert (row.tokens.prompt_ids, row.tokens.response_ids) == ((1, 2), (0, 1, 2, 3, 4, 5))
+    assert row.tokens.response_mask == (1, 1, 0, 1, 0, 1)
+    assert row.tokens.step_ends == (5,)
+    assert row.tokens.logprobs == (-0.5, -0.5, 0.0, -0.5, 0.0, -0.5)
 
 
-def test_a_fault_is_stored_without_a_reward() -> None:
-    row = stored_row(FAULT, policy="rl", split="train", history_mode="gold", rl_step=4)
+def test_a_fault_is_stored_without_a_reward(tmp_path: Path) -> None:
+    write_trajectories(tmp_path / "a.parquet", [FAULT])
+    (row,) = read_trajectories(tmp_path / "a.parquet")
     assert row.reward is None
-    assert row.response_ids == ()
+    assert row.tokens.response_ids == ()
 
 
-def row(ex: bool, *, mask: tuple[int, ...], ends: tuple[int, ...], group: str) -> Played:
+def row(ex: bool, *, mask: tuple[int, ...], ends: tuple[int, ...], group: str) -> Attempt:
     steps = (step(propose(ALL), proposal=0), step(ANSWER, proposal=0))
     one = played(FIRST, *steps, proposals=(ALL,), verdicts=((ex, ex),), mask=mask)
-    return replace(one, group=group, sequence=replace(one.sequence, step_ends=ends))
+    return replace(one, group=group, tokens=replace(one.tokens, step_ends=ends))
 
 
 ROWS = {

@@ -12,16 +12,15 @@ pytest.importorskip("torch", reason="the core install holds no tokenizers")
 
 import pyarrow.parquet as pq
 
-from actors.learner.recorder import Played, stored_row
 from actors.learner.sft import Checkpoint, settle
 from actors.learner.sft_dataset import DrawnDataset, TokenDataset
 from actors.learner.sft_rows import stored_rows, validation_dialogues, write_rows
 from actors.rollout.codec import codec_for, load_tokenizer
-from actors.rollout.play import Sampled, play
+from actors.rollout.play import Sampled
+from actors.rollout.player import player_of
 from actors.rollout.turns import gold_specs, load_run_data
 from actors.stages.checkpoints import best
 from actors.stages.scripted_rows import prepare_rows
-from envs.turn import TurnEnv
 from mtsql.config.learning import FineTuneConfig, WarmStartConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.embedded import generate
@@ -29,7 +28,8 @@ from mtsql.errors import ConfigError, DataError, ModelError
 from mtsql.mistakes.kinds import ScriptFacts
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
 from mtsql.sql.pool import LocalPool
-from mtsql.trajectory.store import StoredTrajectory, read_trajectories, write_trajectories
+from mtsql.trajectory.attempt import Attempt, Label
+from mtsql.trajectory.store import read_trajectories, write_trajectories
 
 NUM_DIALOGUES = 6
 
@@ -73,7 +73,7 @@ def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def stored(folder: Path) -> list[StoredTrajectory]:
+def stored(folder: Path) -> list[Attempt]:
     return read_trajectories(folder / "scripted.parquet")
 
 
@@ -147,7 +147,7 @@ def test_every_dialect_has_its_rows(data: Path, tmp_path: Path, dialect: str) ->
         ]
         said = "".join(f"{step.message}<|im_end|>" for step in kept.trajectory.steps)
         assert tokenizer.decode(learned) == said
-        assert "\u3010Schema\u3011" in tokenizer.decode(kept.prompt_ids)
+        assert "\u3010Schema\u3011" in tokenizer.decode(kept.tokens.prompt_ids)
         text = tokenizer.decode(row["input_ids"])
         schema = text.partition("schema:\n")[2].partition("\n\n")[0]
         assert len(tokenizer(schema, add_special_tokens=False)["input_ids"]) <= 300
@@ -170,14 +170,14 @@ def test_the_facts_are_counted(prepared: Path) -> None:
     assert sum(one.share for one in kinds.values()) >= 1
     corrected = sum(len(one.trajectory.proposals) > 1 for one in stored(prepared))
     assert facts["shares"]["corrected"] == pytest.approx(corrected / len(rows))
-    assert {one.policy for one in stored(prepared)} == {"scripted"}
+    assert {one.label.policy for one in stored(prepared)} == {"scripted"}
     assert {one.reward for one in stored(prepared)} == {None}
 
 
 def test_rows_that_are_too_long_are_left_out_and_counted(
     data: Path, prepared: Path, tmp_path: Path
 ) -> None:
-    lengths = [one.num_tokens for one in stored(prepared)]
+    lengths = [one.tokens.num_tokens for one in stored(prepared)]
     limit = sorted(lengths)[len(lengths) // 2]
     prepare_rows(recipe(data), WarmStartConfig(max_tokens=limit), tmp_path)
     rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
@@ -264,25 +264,20 @@ def test_of_a_sampled_trajectory_exactly_the_sampled_tokens_are_learned(
     dataset = load_run_data(config)
     spec = gold_specs(dataset, "train")[1]
 
-    async def played() -> Played:
+    async def played() -> Attempt:
         async with LocalPool(dataset.databases, num_workers=1) as pool:
-            env = TurnEnv(spec, pool, config.environment, config.sql.limits())
-            codec = codec_for(env.dialect, tokenizer, thinking=False)
-            trajectory, sequence = await play(env, codec, sample, config.environment)
-        return Played(
-            spec=spec, trajectory=trajectory, sequence=sequence, reward=None, group="", rl_step=0
-        )
+            label = Label(policy="round_1", split="train", history_mode="gold")
+            player = player_of(config, pool, tokenizer)
+            return await player.attempt(spec, sample, label=label, group=spec.turn.turn_id)
 
-    one = stored_row(
-        asyncio.run(played()), policy="round_1", split="train", history_mode="gold", rl_step=0
-    )
+    one = asyncio.run(played())
     write_trajectories(tmp_path / "samples.parquet", [one])
     rows = stored_rows(read_trajectories(tmp_path / "samples.parquet"))
     write_rows(rows, tmp_path, FineTuneConfig(validation_share=0), seed=1)
     (row,) = pq.read_table(tmp_path / "rows.parquet").to_pylist()
 
     # Token by token: the prompt, then each message as it was sampled and the reply to it.
-    expected: list[tuple[int, int]] = [(token, 0) for token in one.prompt_ids]
+    expected: list[tuple[int, int]] = [(token, 0) for token in one.tokens.prompt_ids]
     steps = one.trajectory.steps
     assert len(sample.sampled) == len(steps) == len(MESSAGES)
     codec = codec_for(DIALECTS["actions"], tokenizer, thinking=False)
@@ -331,7 +326,7 @@ def test_validation_rows_are_of_other_dialogues(data: Path, prepared: Path, tmp_
     for name, is_held_out in (("rows", False), ("validation", True)):
         ids = pq.read_table(tmp_path / f"{name}.parquet").column("input_ids").to_pylist()
         assert ids == [
-            [*one.prompt_ids, *one.response_ids]
+            [*one.tokens.prompt_ids, *one.tokens.response_ids]
             for one in trajectories
             if (one.dialogue_id in held_out) is is_held_out
         ]

@@ -39,12 +39,14 @@ from mtsql.data.embedded import generate
 from mtsql.errors import DataError
 from mtsql.protocol import ACTIONS
 from mtsql.sql.pool import LocalPool
+from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending
-from mtsql.trajectory.store import StoredTrajectory, read_trajectories
+from mtsql.trajectory.store import read_trajectories
 
 ITEMS = [
     replace(FIRST, turn=FIRST.turn.model_copy(update={"turn_id": f"hand-{n}/0"})) for n in range(5)
 ]
+TAUGHT = SelfTaughtConfig(samples_per_item=3, items_per_file=2)
 CONFIG = RunConfig.model_validate(
     {
         "name": "hand",
@@ -56,7 +58,7 @@ CONFIG = RunConfig.model_validate(
             "max_step_tokens": 100,
         },
         "rl": None,
-        "selftaught": {"samples_per_item": 3, "items_per_file": 2},
+        "selftaught": TAUGHT,
         "machine": {"max_running": 2},
     }
 )
@@ -109,7 +111,7 @@ async def fill_within(
     """What `sample_round` does, with a model of its own; returns what progress was told."""
     told: list[tuple[int, int]] = []
     sampler = Sampler(model, pool, tokenizer, CONFIG, round_number=1)
-    files = round_files(items, CONFIG, out)
+    files = round_files(items, TAUGHT, out)
     await sampler.fill(files, lambda done, total: told.append((done, total)))
     return told
 
@@ -128,7 +130,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
 
 
-def rows_of(path: Path) -> list[StoredTrajectory]:
+def rows_of(path: Path) -> list[Attempt]:
     return read_trajectories(path / "*.parquet" if path.is_dir() else path)
 
 
@@ -149,20 +151,15 @@ def test_files_hold_items_in_order_and_all_samples_of_each(whole: Path) -> None:
 
 def test_rows_are_scored_and_keep_their_tokens(whole: Path) -> None:
     for row in rows_of(whole):
-        assert (row.policy, row.split, row.history_mode, row.rl_step) == (
-            "round_1",
-            "train",
-            "gold",
-            0,
-        )
+        assert row.label == Label(policy="round_1", split="train", history_mode="gold", rl_step=0)
         assert row.group == row.trajectory.turn_id
         assert row.trajectory.ending is Ending.ANSWERED
         is_right = row.trajectory.proposals == (IN_PARIS,)
         assert row.reward is not None
         assert row.reward.outcome == (2.0 if is_right else 0.0)
-        assert row.prompt_ids
-        assert len(row.step_ends) == len(row.trajectory.steps)
-        assert sum(row.response_mask) > len(row.step_ends)
+        assert row.tokens.prompt_ids
+        assert len(row.tokens.step_ends) == len(row.trajectory.steps)
+        assert sum(row.tokens.response_mask) > len(row.tokens.step_ends)
 
 
 def test_every_message_has_a_seed_of_its_own(
@@ -173,13 +170,13 @@ def test_every_message_has_a_seed_of_its_own(
     names = [
         (row.trajectory.turn_id, attempt % 3, message)
         for attempt, row in enumerate(rows_of(tmp_path))
-        for message in range(len(row.step_ends))
+        for message in range(len(row.tokens.step_ends))
     ]
     assert sorted(model.seeds) == sorted(message_seed(1, 1, *name) for name in names)
     assert len(set(model.seeds)) == len(model.seeds)
     # What the seeds say differs between the attempts of an item, and is the same in each call.
     assert contents(tmp_path) == contents(whole)
-    per_item = Counter((row.group, row.response_ids) for row in rows_of(whole))
+    per_item = Counter((row.group, row.tokens.response_ids) for row in rows_of(whole))
     assert len(per_item) > len(ITEMS)
 
 
@@ -208,7 +205,7 @@ class CutError(Exception):
 def test_a_round_that_is_cut_anywhere_resumes_to_the_same_files(
     whole: Path, database: Path, tokenizer: object, tmp_path: Path
 ) -> None:
-    num_calls = sum(len(row.step_ends) for row in rows_of(whole))
+    num_calls = sum(len(row.tokens.step_ends) for row in rows_of(whole))
     num_saved: Counter[int] = Counter()
 
     async def cut_at(pool: LocalPool, cut: int) -> None:
@@ -273,19 +270,19 @@ def test_a_file_that_is_gone_is_made_again_and_the_others_are_not_played(
     assert told == [(9, 15), (12, 15), (15, 15)]  # three samples of an item
     assert contents(tmp_path) == contents(whole)
     played = [row for row in rows_of(tmp_path) if row.group in ("hand-2/0", "hand-3/0")]
-    assert len(model.seeds) == sum(len(row.step_ends) for row in played)
+    assert len(model.seeds) == sum(len(row.tokens.step_ends) for row in played)
 
 
 def test_files_of_other_items_are_refused(whole: Path) -> None:
     with pytest.raises(DataError, match=r"00000\.parquet: holds samples of other items"):
-        round_files(ITEMS[1:], CONFIG, whole)
-    assert not any(file.is_missing for file in round_files(ITEMS, CONFIG, whole))
+        round_files(ITEMS[1:], TAUGHT, whole)
+    assert not any(file.is_missing for file in round_files(ITEMS, TAUGHT, whole))
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "00000.parquet").write_bytes(b"PAR0")
     with pytest.raises(DataError, match=r"00000\.parquet: not a Parquet file"):
-        round_files(ITEMS, CONFIG, tmp_path)
+        round_files(ITEMS, TAUGHT, tmp_path)
 
 
 @pytest.mark.parametrize(("num_faults", "ending"), [(2, "answered"), (3, "infra_fault")])
@@ -437,7 +434,7 @@ def test_vllm_draws_differently_in_each_sample_and_the_same_in_each_call(tmp_pat
     assert not any(row.trajectory.ending is Ending.INFRA_FAULT for row in first)
     for item in (first[:20], first[20:]):
         assert len({row.group for row in item}) == 1
-        assert len({row.response_ids for row in item}) == 20
+        assert len({row.tokens.response_ids for row in item}) == 20
         # Neither do two messages of one trajectory draw the same.
         assert all(
             row.trajectory.steps[0].message != row.trajectory.steps[1].message for row in item

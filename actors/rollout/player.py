@@ -1,0 +1,77 @@
+"""The one place that plays a turn in tokens: environment, model, reward, record."""
+
+from typing import Any
+
+from actors.rollout.codec import codec_for, token_counter
+from actors.rollout.play import Sample, play
+from envs.turn import TurnEnv
+from mtsql.config.environment import EnvironmentConfig
+from mtsql.config.reward import RewardConfig
+from mtsql.config.run import RunConfig
+from mtsql.dialogue import TurnSpec
+from mtsql.protocol import DIALECTS
+from mtsql.rewards.score import score
+from mtsql.sql.records import QueryLimits, SqlExecutor
+from mtsql.trajectory.attempt import Attempt, Label, attempt_at
+
+
+class Player:
+    """Plays turns for one tokenizer, any number of them at once.
+
+    Args:
+        executor: runs the statements of the model.
+        tokenizer: the model's; it also measures the prompt's schema.
+        thinking: the chat template asks for reasoning.
+    """
+
+    def __init__(
+        self,
+        executor: SqlExecutor,
+        tokenizer: Any,  # noqa: ANN401 - transformers' tokenizers share no useful type
+        *,
+        environment: EnvironmentConfig,
+        limits: QueryLimits,
+        reward: RewardConfig,
+        thinking: bool,
+    ) -> None:
+        self._executor = executor
+        self._environment = environment
+        self._limits = limits
+        self._reward = reward
+        self._codec = codec_for(DIALECTS[environment.dialect], tokenizer, thinking=thinking)
+        self._count_tokens = token_counter(tokenizer)
+
+    async def attempt(self, spec: TurnSpec, sample: Sample, *, label: Label, group: str) -> Attempt:
+        """Play one turn to its end and score it; a fault of the machinery stays unscored.
+
+        Args:
+            group: shared by the attempts that this one is compared with.
+        """
+        env = TurnEnv(
+            spec,
+            self._executor,
+            self._environment,
+            self._limits,
+            count_tokens=self._count_tokens,
+        )
+        trajectory, tokens = await play(env, self._codec, sample, self._environment)
+        reward = score(trajectory, self._reward)
+        return attempt_at(
+            spec, trajectory=trajectory, tokens=tokens, reward=reward, label=label, group=group
+        )
+
+
+def player_of(
+    config: RunConfig,
+    executor: SqlExecutor,
+    tokenizer: Any,  # noqa: ANN401 - as above
+) -> Player:
+    """A player by the rules of a recipe."""
+    return Player(
+        executor,
+        tokenizer,
+        environment=config.environment,
+        limits=config.sql.limits(),
+        reward=config.reward,
+        thinking=config.model.thinking,
+    )
