@@ -17,13 +17,7 @@ from recipes.commands import doctor, evaluate, selftaught, shared, train
 from recipes.main import main, parse
 
 DEMO = str(ROOT / "recipes" / "demo_cpu.yaml")
-HELP = [
-    [], ["doctor"], ["data"], ["data", "generate"], ["data", "prepare"], ["data", "stats"],
-    ["train"], ["selftaught"], ["eval"], ["play"], ["sql"], ["score"],
-    ["bench"], ["bench", "evaluator"], ["bench", "sql"], ["bench", "env"], ["bench", "selection"],
-    ["bench", "sampling"],
-    ["report"], ["rescore"], ["export"],
-]  # fmt: skip
+HELP = [[], ["data"], ["bench"], *commands()]
 
 
 def run_command(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -43,10 +37,6 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         main([*words, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(" ".join(["usage: mtsql", *words]))
-
-
-def test_every_command_of_the_parser_is_asked_for_its_help() -> None:
-    assert sorted(HELP) == sorted([*commands(), [], ["data"], ["bench"]])
 
 
 def test_help_imports_only_the_standard_library() -> None:

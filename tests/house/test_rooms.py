@@ -3,10 +3,12 @@
 A room is a folder of a layer, or a file that stands beside them.
 """
 
+import re
 from collections import defaultdict
 
 import pytest
 
+from helpers.places import ROOT
 from helpers.source import LAYERS, arrows, circles, modules
 
 FLOORS = """
@@ -124,3 +126,15 @@ def test_a_circle_is_found_over_any_number_of_steps() -> None:
     assert circles({node: frozenset(targets) for node, targets in nodes.items()}) == [
         ["a", "b", "c"]
     ]
+
+
+def test_the_library_explains_every_room_on_its_floor() -> None:
+    text = (ROOT / "mtsql" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`[^|]+`) \|", text, re.M)
+    explained = {
+        f"mtsql.{room}": int(floor)
+        for floor, names in rows
+        for room in re.findall(r"`(\w+)`", names)
+    }
+    library = {room: height for room, height in floors().items() if room.startswith("mtsql.")}
+    assert explained == library
