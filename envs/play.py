@@ -49,5 +49,5 @@ async def collect(env: TurnEnv, generate: Generate) -> Trajectory:
 
 def remembered(spec: TurnSpec, trajectory: Trajectory) -> PastTurn:
     """The turn as predicted history holds it, with the agent's own SQL; empty if it gave none."""
-    answer = trajectory.proposals[-1] if trajectory.proposals else ""
+    answer = trajectory.proposals[-1].sql if trajectory.proposals else ""
     return PastTurn(question=spec.turn.question, sql=answer)

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mtsql.dialogue import PastTurn
-from mtsql.query.compare import Difference
+from mtsql.query.clauses import clauses
+from mtsql.query.compare import Difference, compare
+from mtsql.query.names import Names
+from mtsql.shown.harmless import to_json
+from mtsql.shown.memory import observe_memory, relevant_turns
 from mtsql.sql.records import QueryResult
 
 ReplyKind = Literal["ok", "problem", "execution", "memory"]
@@ -31,6 +35,25 @@ NOT_RUN = Reply(observation={}, is_accepted=False)
 def problem(kind: str, message: str) -> Reply:
     """The message changed nothing; `kind` is malformed or order."""
     return Reply(observation={"error": kind, "message": message}, kind="problem", is_accepted=False)
+
+
+def memory_reply(sql: str, history: Sequence[PastTurn], names: Names, *, is_asked: bool) -> Reply:
+    """The dialogue's memory beside the proposal.
+
+    Args:
+        is_asked: the call asked for it; a verdict that has not seen it shows it and is not taken.
+    """
+    turns = relevant_turns(sql, history, names)
+    before = clauses(turns[0].sql, names) if turns else None
+    after = clauses(sql, names)
+    differences = compare(before, after) if before is not None and after is not None else None
+    return Reply(
+        observation=observe_memory(turns, differences),
+        kind="memory",
+        is_accepted=is_asked,
+        differences=differences,
+        compared_with=turns[0] if turns else None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +83,11 @@ class TextFacts:
     must_see_memory: bool
     """There is history and the agent has not looked at it yet."""
     ignored: Sequence[str] = ()
+
+
+def json_reply(reply: Reply, ignored: Sequence[str], room: RoomLeft) -> str:
+    """The reply as one JSON object."""
+    # The last message is announced, so that no action is lost to the limit by surprise.
+    warning = {"steps_left": room.steps} if room.steps <= 2 else {}
+    noted = {"ignored": list(ignored)} if ignored else {}
+    return to_json(reply.observation | noted | warning)

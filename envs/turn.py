@@ -5,23 +5,31 @@ The environment keeps the state (current proposal, its execution, what was shown
 worded; the actions behind them are the same in all.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from envs.database import TurnDatabase
-from envs.dialects.mtsql_r1 import reply_text
+from envs.dialects import RULES
+from envs.dialects.base import Current, ProposalError
 from envs.prompts import prompt_messages
 from envs.prompts.schema import shown_schema
-from envs.records import StepResult
-from envs.replies import NOT_RUN, OK, Reply, RoomLeft, TextFacts, problem
-from mtsql.chains.chain import View, compose, view_problem
+from envs.records import StepResult, Taken, step_of
+from envs.replies import (
+    NOT_RUN,
+    OK,
+    Reply,
+    RoomLeft,
+    TextFacts,
+    json_reply,
+    memory_reply,
+    problem,
+)
+from mtsql.chains.chain import Proposal
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import (
-    DIALECTS,
     Action,
     ActionName,
     Answer,
@@ -30,37 +38,11 @@ from mtsql.protocol import (
     Reading,
     ToolCall,
 )
-from mtsql.query.clauses import clauses
-from mtsql.query.compare import compare
 from mtsql.query.match import match_clauses
 from mtsql.query.names import names_of
-from mtsql.query.same import same_statement
 from mtsql.shown.budget import CountTokens, approximate_tokens
-from mtsql.shown.harmless import to_json
-from mtsql.shown.memory import observe_memory, relevant_turns
-from mtsql.sql.records import (
-    QueryLimits,
-    QueryResult,
-    QueryStatus,
-    SqlExecutor,
-    class_of,
-    suspicion,
-)
+from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus, SqlExecutor
 from mtsql.trajectory.records import Ending, Step, Trajectory
-
-_RUN = ToolCall(name=ActionName.EXECUTE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Taken:
-    """What a message led to."""
-
-    done: tuple[Action, ...]
-    """What took effect, at least one; or the one that could not."""
-    reply: Reply
-    ignored: tuple[str, ...] = ()
-    """What did not count, and why."""
-    lacks_verdict: bool = False
 
 
 class TurnEnv:
@@ -93,11 +75,10 @@ class TurnEnv:
         self._count_tokens = count_tokens
         self._database = TurnDatabase(spec, executor, config, limits)
         self._names = names_of(spec.schema)
-        self._dialect = DIALECTS[config.dialect]
-        self._max_steps = min(config.max_steps, self._dialect.max_steps or config.max_steps)
+        self._rules = RULES[config.dialect]
+        self._max_steps = min(config.max_steps, self.dialect.max_steps or config.max_steps)
         self._steps: list[Step] = []
-        self._proposals: list[str] = []
-        self._chain: tuple[View, ...] = ()
+        self._proposals: list[Proposal] = []
         self._execution: QueryResult | None = None
         self._observed: dict[str, object] | None = None
         """The current proposal's result as it was shown."""
@@ -111,12 +92,12 @@ class TurnEnv:
 
     @property
     def dialect(self) -> Dialect:
-        return self._dialect
+        return self._rules.wire
 
     @property
     def tools(self) -> list[dict[str, Any]]:
         """JSON schemas of the dialect's tools, for the chat template."""
-        return list(self._dialect.tools)
+        return list(self.dialect.tools)
 
     async def start(self) -> list[Message]:
         """The messages before the agent's first one."""
@@ -140,14 +121,16 @@ class TurnEnv:
         """
         assert self._ending is None, "the turn has ended; an environment is used once"
         num_left = self._max_steps - len(self._steps) - 1
-        taken = await self._take(self._dialect.parse(message), is_last=num_left == 0)
+        before = self._current
+        taken = await self._take(self.dialect.parse(message), is_last=num_left == 0)
         if self._ending is None and num_left == 0:
             self._ending = Ending.MAX_STEPS
         observation = None
         if self._ending is None:
             observation = await self._word(taken, RoomLeft(steps=num_left, tokens=tokens_left))
         self._last_reply = taken.reply
-        self._steps.append(self._record(message, taken, observation))
+        step = step_of(message, taken, observation, before=before, proposals=self._proposals)
+        self._steps.append(step)
         return StepResult(observation=observation, ending=self._ending)
 
     async def finish(self, truncated: Ending | None = None, fault: str = "") -> Trajectory:
@@ -162,7 +145,7 @@ class TurnEnv:
         judgements: Sequence[Judgement] = ()
         if not fault:
             assert ending is not None, "the turn goes on; say what truncated it"
-            judgements = await self._database.judge(self._proposals)
+            judgements = await self._database.judge([one.sql for one in self._proposals])
             broken = [one.message for one in judgements if one.status == "infra_fault"]
             fault = (broken[0] or "judging failed") if broken else ""
         trajectory = Trajectory(
@@ -175,21 +158,29 @@ class TurnEnv:
         if fault:
             return replace(trajectory, ending=Ending.INFRA_FAULT, judgements=(), fault=fault)
         gold = self._spec.turn.gold_sql
-        matches = tuple(match_clauses(sql, gold, self._names) for sql in self._proposals)
+        matches = tuple(match_clauses(one.sql, gold, self._names) for one in self._proposals)
         return replace(trajectory, matches=matches)
 
     # Acting.
 
-    async def _take(self, reading: Reading, *, is_last: bool) -> _Taken:
+    @property
+    def _current(self) -> Proposal | None:
+        return self._proposals[-1] if self._proposals else None
+
+    async def _take(self, reading: Reading, *, is_last: bool) -> Taken:
         """Act on all that a message says; the last action's reply is the message's."""
         done: list[Action] = []
         ignored = list(reading.ignored)
         reply = OK
+        asked = self._last_reply.kind
         for said in reading.actions:
-            if self._dialect.names_sql and (why := self._stray(said)):
+            if why := self._rules.stray(said, asked):
                 ignored.append(why)
                 continue
-            for action in self._resolved(said, is_last=is_last):
+            current = Current(
+                proposal=self._current, is_run=self._execution is not None, is_last=is_last
+            )
+            for action in self._rules.resolve(said, current):
                 if self._ending is not None:
                     break
                 reply = replace(
@@ -197,59 +188,16 @@ class TurnEnv:
                     result=one.result or reply.result,
                 )
                 done.append(action)
+        lacks_verdict = self._rules.lacks_verdict(done, asked, bool(self._spec.history))
         if not done:
             # Nothing but stray verdicts; the first stands for them.
-            why = ignored.pop(0)
-            return _Taken(
-                done=reading.actions[:1],
-                reply=problem("order", why),
-                ignored=tuple(ignored),
-                lacks_verdict=self._lacks_verdict(()),
-            )
-        return _Taken(
-            done=tuple(done),
+            reply = problem("order", ignored.pop(0))
+        return Taken(
+            done=tuple(done) or reading.actions[:1],
             reply=reply,
             ignored=tuple(ignored),
-            lacks_verdict=self._lacks_verdict(done),
+            lacks_verdict=lacks_verdict,
         )
-
-    def _lacks_verdict(self, done: Sequence[Action]) -> bool:
-        """The reply before asked for a verdict, and the message can be read and holds none."""
-        asked = self._last_reply.kind
-        if not self._dialect.names_sql or asked not in ("execution", "memory"):
-            return False
-        if asked == "memory" and not self._spec.history:
-            return False
-        return not any(
-            isinstance(one, ParseFailure)
-            or (isinstance(one, ToolCall) and one.target == asked and one.verdict is not None)
-            for one in done
-        )
-
-    def _stray(self, action: Action) -> str:
-        """Why a verdict does not count: it belongs to the observation directly before it."""
-        if not isinstance(action, ToolCall) or action.verdict is None:
-            return ""
-        if self._last_reply.kind == action.target:
-            return ""
-        return f"a verdict on the {action.target} without its observation directly before it"
-
-    def _resolved(self, action: Action, *, is_last: bool) -> Sequence[Action]:
-        """What the action means in this state, in a dialect whose messages name their SQL.
-
-        A proposal of the current SQL is none, one of other SQL is a correction, and a look at
-        memory shows the proposal's result as well, so it runs what was not run.
-        """
-        if not self._dialect.names_sql or not isinstance(action, ToolCall):
-            return (action,)
-        if action.name is ActionName.PROPOSE and self._proposals:
-            if same_statement(action.sql or "", self._proposals[-1]):
-                return ()
-            return (replace(action, name=ActionName.CORRECT),)
-        is_look = action.target == "memory" and action.verdict is None
-        if is_look and self._execution is None and not is_last:
-            return _RUN, action
-        return (action,)
 
     async def _act(self, action: Action, *, is_last: bool) -> Reply:
         match action:
@@ -294,23 +242,17 @@ class TurnEnv:
                 return self._verify_memory(action)
 
     def _propose(self, action: ToolCall) -> Reply:
-        sql = action.sql or ""
-        if self._config.dialect == "cocte":
-            is_new = action.name is ActionName.PROPOSE
-            before = self._chain if is_new else self._chain[:-1]
-            view = View(name=action.view or self._chain[-1].name, sql=sql)
-            tables = (table.name for table in self._spec.schema.tables)
-            if why := view_problem(view, taken=[*tables, *(one.name for one in before)]):
-                return problem("view", why)
-            self._chain = (*before, view)
-            sql = compose(self._chain)
-        self._proposals.append(sql)
+        tables = [table.name for table in self._spec.schema.tables]
+        try:
+            self._proposals.append(self._rules.propose(action, self._current, tables))
+        except ProposalError as error:
+            return problem("view", str(error))
         self._execution = self._observed = None
         self._has_seen_memory = False
         return OK
 
     async def _execute(self) -> Reply:
-        sql = self._proposals[-1]
+        sql = self._proposals[-1].sql
         if self._execution is None:
             self._execution = await self._database.run(sql)
         result = self._execution
@@ -334,32 +276,21 @@ class TurnEnv:
             return OK
         self._has_seen_memory = True
         self._num_looks += 1
-        sql = self._proposals[-1]
-        turns = relevant_turns(sql, self._spec.history, self._names)
-        before = clauses(turns[0].sql, self._names) if turns else None
-        after = clauses(sql, self._names)
-        differences = compare(before, after) if before is not None and after is not None else None
-        return Reply(
-            observation=observe_memory(turns, differences),
-            kind="memory",
-            is_accepted=action.verdict is None,
-            differences=differences,
-            compared_with=turns[0] if turns else None,
+        return memory_reply(
+            self._proposals[-1].sql,
+            self._spec.history,
+            self._names,
+            is_asked=action.verdict is None,
         )
 
-    # Replying and recording.
-
-    async def _word(self, taken: _Taken, room: RoomLeft) -> str:
+    async def _word(self, taken: Taken, room: RoomLeft) -> str:
         """The reply as the agent reads it: JSON, or the words of the dialect."""
         config, history, reply = self._config, self._spec.history, taken.reply
-        if config.dialect != "mtsql_r1" or config.prompt == "compact":
-            # The last message is announced, so that no action is lost to the limit by surprise.
-            warning = {"steps_left": room.steps} if room.steps <= 2 else {}
-            noted = {"ignored": list(taken.ignored)} if taken.ignored else {}
-            return to_json(reply.observation | noted | warning)
+        if self._rules.word is None or config.prompt == "compact":
+            return json_reply(reply, taken.ignored, room)
         facts = TextFacts(
             question=self._spec.turn.question,
-            sql=self._proposals[-1] if self._proposals else "",
+            sql=self._proposals[-1].sql if self._proposals else "",
             result=self._observed,
             turns=await self._database.previews(history) if reply.kind == "memory" else (),
             room=room,
@@ -367,29 +298,4 @@ class TurnEnv:
             must_see_memory=bool(history) and self._num_looks == 0,
             ignored=taken.ignored,
         )
-        return reply_text(reply, facts, self._names)
-
-    def _record(self, message: str, taken: _Taken, observation: str | None) -> Step:
-        reply, result = taken.reply, taken.reply.result
-        kinds = None
-        if reply.differences is not None:
-            kinds = Counter(difference.kind for difference in reply.differences)
-        *earlier, action = taken.done
-        return Step(
-            message=message,
-            action=action,
-            observation=observation,
-            proposal=len(self._proposals) - 1 if self._proposals else None,
-            status=str(result.status) if result else None,
-            num_rows=len(result.rows) if result and result.status is QueryStatus.OK else None,
-            is_suspicious=bool(result and suspicion(result)),
-            is_accepted=reply.is_accepted,
-            num_kept=kinds["kept"] if kinds is not None else None,
-            num_added=kinds["added"] if kinds is not None else None,
-            num_dropped=kinds["dropped"] if kinds is not None else None,
-            num_changed=kinds["changed"] if kinds is not None else None,
-            result_class=class_of(result) if result else None,
-            earlier=tuple(one for one in earlier if isinstance(one, ToolCall)),
-            num_ignored=len(taken.ignored),
-            lacks_verdict=taken.lacks_verdict,
-        )
+        return self._rules.word(reply, facts, self._names)

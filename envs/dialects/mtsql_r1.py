@@ -13,9 +13,11 @@ from functools import lru_cache
 from string import Template
 from typing import Any
 
+from envs.dialects.base import Rules, lacks_asked_verdict, resolve_named, stray_verdict
 from envs.prompts import prompt_file
 from envs.replies import Reply, TextFacts
 from mtsql.dialogue import PastTurn
+from mtsql.protocol import MTSQL_R1 as MTSQL_R1_WIRE
 from mtsql.query.clauses import clauses
 from mtsql.query.names import Names
 from mtsql.shown.harmless import neutral, to_json
@@ -43,8 +45,11 @@ _LEFT = re.compile(r"^Messages left: (\d+)\.$", re.MULTILINE)
 def read_reply(text: str) -> dict[str, Any]:
     """The data in a reply, for scripted policies: its comparison, else its result; `steps_left`.
 
-    Data stands in single lines behind their labels, so no other line begins as these do.
+    Data stands in single lines behind their labels, so no other line begins as these do. Under the
+    prompt `compact` the whole reply is data.
     """
+    if text.startswith("{"):
+        return json.loads(text)
     data: list[str] = _DATA.findall(text)
     seen: dict[str, Any] = json.loads(data[-1]) if data else {"ok": True}
     if left := _LEFT.search(text):
@@ -123,3 +128,13 @@ def _sections() -> dict[str, Template]:
         else:
             lines.append(line)
     return {name: Template("\n".join(lines).strip()) for name, lines in found.items()}
+
+
+MTSQL_R1 = Rules(
+    wire=MTSQL_R1_WIRE,
+    resolve=resolve_named,
+    stray=stray_verdict,
+    lacks_verdict=lacks_asked_verdict,
+    word=reply_text,
+    read=read_reply,
+)

@@ -5,12 +5,11 @@ how a column stores a text value, the script guesses; it finds out as the agent 
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
-from envs.dialects.mtsql_r1 import read_reply
+from envs.dialects import RULES
 from envs.play import collect
 from envs.scripts.belief import Belief, Observation, looks_wrong
 from envs.turn import TurnEnv
@@ -18,7 +17,7 @@ from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.mistakes.kinds import Scripted
-from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall, Verdict, VerifyTarget
+from mtsql.protocol import ActionName, Answer, ToolCall, Verdict, VerifyTarget
 from mtsql.sql.records import QueryLimits, SqlExecutor
 from mtsql.trajectory.records import Trajectory
 
@@ -27,8 +26,6 @@ Script = Generator[Act, Observation, None]
 
 EXECUTE = ToolCall(name=ActionName.EXECUTE)
 COMPARE = ToolCall(name=ActionName.VERIFY, target="memory")
-VIEW = "result"
-"""The only view of a scripted chain."""
 
 
 class ScriptedPolicy:
@@ -51,7 +48,8 @@ class ScriptedPolicy:
         self._scripts = scripts
         self._rng = rng
         self._spec = spec
-        self._dialect = DIALECTS[dialect]
+        self._rules = RULES[dialect]
+        self._dialect = self._rules.wire
         self._belief = Belief(spec, scripts, rng)
         self._proposed = ""
         self._script = self._play()
@@ -60,7 +58,7 @@ class ScriptedPolicy:
     async def __call__(self, messages: Sequence[Message]) -> str:
         is_last = self._dialect.max_steps == 1
         if self._has_started:
-            seen = _read(messages[-1]["content"])
+            seen = self._rules.read(messages[-1]["content"])
             is_last = is_last or seen.get("steps_left", 2) <= 1
             if is_last and not self._dialect.names_sql:
                 # The environment announces its limit; the last message is better spent so.
@@ -84,8 +82,8 @@ class ScriptedPolicy:
     def _message(self, act: Act, *, is_last: bool) -> tuple[Act, ...]:
         """The message that begins with `act`, as the dialect takes it: one action, or several."""
         if not self._dialect.names_sql:
-            is_view = isinstance(act, ToolCall) and act.name is ActionName.PROPOSE
-            return (replace(act, view=VIEW) if self._has_views and is_view else act,)
+            is_new = isinstance(act, ToolCall) and act.name is ActionName.PROPOSE
+            return (replace(act, view=self._rules.view) if is_new else act,)
         acts: list[Act] = []
         while True:
             if isinstance(act, ToolCall) and act.sql is not None:
@@ -97,10 +95,6 @@ class ScriptedPolicy:
                 return (*acts, sql, Answer() if is_last else act)
             # A proposal and a verdict are parts of a message and have no reply of their own.
             act = self._script.send({"ok": True})
-
-    @property
-    def _has_views(self) -> bool:
-        return self._dialect is DIALECTS["cocte"]
 
     def _draw(self, share: float) -> bool:
         return self._rng.random() < share
@@ -135,8 +129,7 @@ class ScriptedPolicy:
             seen = yield EXECUTE
             self._belief.see_result(seen)
             is_failing = looks_wrong(seen)
-            # A chain has no verdict on a view.
-            if self._draw(self._scripts.verify_execution) and not self._has_views:
+            if self._draw(self._scripts.verify_execution) and self._rules.judges_results:
                 yield _verdict("execution", "fail" if is_failing else "pass")
             is_due = is_failing and self._draw(self._scripts.correct)
             if is_due:
@@ -191,8 +184,3 @@ def _correct(sql: str) -> ToolCall:
 
 def _verdict(target: VerifyTarget, verdict: Verdict) -> ToolCall:
     return ToolCall(name=ActionName.VERIFY, target=target, verdict=verdict)
-
-
-def _read(observation: str) -> Observation:
-    """What the script acts on, from JSON or from words."""
-    return json.loads(observation) if observation.startswith("{") else read_reply(observation)

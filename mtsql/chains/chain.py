@@ -1,12 +1,16 @@
-"""A chain of views, composed into one WITH query."""
+"""What an agent stands behind: one query, or a chain of views composed into a WITH query."""
 
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import sqlglot
 from sqlglot import TokenType
 from sqlglot.errors import SqlglotError
+
+from mtsql.query.same import same_statement
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
@@ -19,19 +23,75 @@ class View:
     sql: str
 
 
-def compose(chain: Sequence[View]) -> str:
-    """One statement for the chain: all views but the last in WITH, the last one as the query.
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A proposal that was written as it is run."""
 
-    A last view that brings its own WITH is put there too and read back whole.
+    sql: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A proposal made of views, each of which may use the views before it.
+
+    Example: here, result
+        views  here    SELECT id FROM shop WHERE city = 'Paris'
+               result  SELECT count(*) FROM here
+        sql    WITH here AS (SELECT id FROM shop WHERE city = 'Paris') SELECT count(*) FROM here
     """
-    *before, last = chain
-    if not before:
-        return last.sql
-    views, query = before, last.sql
-    if _opens_with(last.sql):
-        views, query = chain, f"SELECT * FROM {last.name}"
-    # A line break ends a comment at the end of a view.
-    return f"WITH {', '.join(f'{view.name} AS ({_closed(view.sql)})' for view in views)} {query}"
+
+    views: tuple[View, ...]
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise ValueError("a chain has at least one view")
+
+    @cached_property
+    def sql(self) -> str:
+        return self.compose()
+
+    def compose(self) -> str:
+        """One statement: all views but the last in WITH, the last one as the query.
+
+        A last view that brings its own WITH is put there too and read back whole.
+        """
+        *before, last = self.views
+        if not before:
+            return last.sql
+        views: Sequence[View] = before
+        query = last.sql
+        if _opens_with(last.sql):
+            views, query = self.views, f"SELECT * FROM {last.name}"
+        # A line break ends a comment at the end of a view.
+        parts = (f"{view.name} AS ({_closed(view.sql)})" for view in views)
+        return f"WITH {', '.join(parts)} {query}"
+
+    def prefix(self, num_views: int) -> "Chain":
+        """The chain of the first views; at least one.
+
+        Example: the prefixes of 1 and 2 views are what an agent saw on its way to this chain.
+        """
+        return Chain(self.views[:num_views])
+
+    def extend(self, view: View) -> "Chain":
+        return Chain((*self.views, view))
+
+    def replace_last(self, view: View) -> "Chain":
+        return Chain((*self.views[:-1], view))
+
+
+Proposal = Query | Chain
+Relation = Literal["extends", "repeats", "replaces", "corrects"]
+"""What a proposal is to the one before it. `extends`: a chain with one more view. `repeats`: the
+same SQL. `replaces` and `corrects`: other SQL takes its place, proposed anew or as a correction."""
+
+
+def relation_of(new: Proposal, old: Proposal, *, is_correction: bool) -> Relation:
+    if isinstance(new, Chain) and isinstance(old, Chain) and new.views[:-1] == old.views:
+        return "extends"
+    if same_statement(new.sql, old.sql):
+        return "repeats"
+    return "corrects" if is_correction else "replaces"
 
 
 def view_problem(view: View, taken: Collection[str]) -> str:

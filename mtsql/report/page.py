@@ -314,10 +314,11 @@ def _trajectory_section(run_folder: Path) -> str:
 
 
 def _rank(stored: Attempt) -> int:
-    judgements = stored.trajectory.judgements
-    if len(stored.trajectory.proposals) < 2:
+    trajectory, first = stored.trajectory, stored.trajectory.first_answer
+    if not trajectory.is_corrected or first is None:
         return 2
-    is_mended = bool(judgements) and judgements[0].ex is False and judgements[-1].ex is True
+    judgements = trajectory.judgements
+    is_mended = bool(judgements) and judgements[first].ex is False and judgements[-1].ex is True
     return 0 if is_mended else 1
 
 
@@ -338,7 +339,7 @@ def _trajectory(stored: Attempt) -> str:
             *(
                 f"<p>proposal {number}: {_verdict(judgement)}</p><pre>{escape(sql)}</pre>"
                 for number, (sql, judgement) in enumerate(
-                    zip(trajectory.proposals, trajectory.judgements, strict=False), start=1
+                    zip(trajectory.statements, trajectory.judgements, strict=False), start=1
                 )
             ),
             *(_step(number, step) for number, step in enumerate(trajectory.steps, start=1)),

@@ -6,7 +6,6 @@ from statistics import fmean
 from mtsql.config.reward import RewardConfig
 from mtsql.protocol import ActionName, ToolCall, VerifyTarget
 from mtsql.query.match import ClauseMatch
-from mtsql.query.same import first_uses
 from mtsql.rewards.verdicts import execution_values, memory_values
 from mtsql.trajectory.records import Ending, Step, Trajectory, calls_of
 
@@ -14,9 +13,12 @@ from mtsql.trajectory.records import Ending, Step, Trajectory, calls_of
 def ability_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Shares of the trajectories without an infrastructure fault, and means over them.
 
+    First is what would have been the answer had nothing been corrected: the first proposal, or in
+    a dialect of views the chain as it stood then. Corrected means that other SQL took its place.
+
     Some have a narrower base, and are left out where it is empty:
 
-        corrected_to_right    corrected trajectories whose first proposal is wrong
+        corrected_to_right    corrected trajectories whose first answer is wrong
         verdict_right         execution verdicts that count; gold is the measure
         memory_verdict_right  memory verdicts that count; the measured coherence is
         parse_rate            all proposals: one query that can be read
@@ -42,17 +44,16 @@ def ability_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def _shares(played: Sequence[Trajectory]) -> dict[str, list[bool]]:
-    repairs = [t for t in played if _is_corrected(t) and t.judgements[0].ex is False]
+    repairs = [t for t in played if t.is_corrected and _first_ex(t) is False]
     by_gold = RewardConfig()
     verdicts = [one for t in played for one in execution_values(t, by_gold) if one is not None]
     of_memory = [one for t in played for one in memory_values(t, by_gold) if one is not None]
     return {
         "executed": [any(s.calls(ActionName.EXECUTE) for s in t.steps) for t in played],
-        "corrected": [_is_corrected(t) for t in played],
+        "corrected": [t.is_corrected for t in played],
         "corrected_to_right": [t.judgements[-1].ex is True for t in repairs],
         "broken_by_correction": [
-            _is_corrected(t) and t.judgements[0].ex is True and t.judgements[-1].ex is False
-            for t in played
+            t.is_corrected and _first_ex(t) is True and t.judgements[-1].ex is False for t in played
         ],
         "verified": [any(_is_verdict(s) for s in t.steps) for t in played],
         "verdict_right": [value > 0 for value in verdicts],
@@ -61,26 +62,25 @@ def _shares(played: Sequence[Trajectory]) -> dict[str, list[bool]]:
         "memory_verdict_right": [value > 0 for value in of_memory],
         "parse_rate": [match.is_parsed for t in played for match in t.matches],
         "blind_answer": [_is_blind(t) for t in played],
-        "first_right": [bool(t.judgements) and t.judgements[0].ex is True for t in played],
+        "first_right": [_first_ex(t) is True for t in played],
         "right": [bool(t.judgements) and t.judgements[-1].ex is True for t in played],
-        "mended": [
-            bool(t.judgements) and t.judgements[0].ex is False and t.judgements[-1].ex is True
-            for t in played
-        ],
+        "mended": [_first_ex(t) is False and t.judgements[-1].ex is True for t in played],
     }
 
 
 def _numbers(played: Sequence[Trajectory]) -> dict[str, list[float]]:
-    ends = [(t, t.matches[0], t.matches[-1]) for t in played if t.matches]
+    ends = [
+        (t, t.matches[t.first_answer], t.matches[-1])
+        for t in played
+        if t.matches and t.first_answer is not None
+    ]
     return {
         "first_f1": _known(first for _, first, _ in ends),
         "final_f1": _known(last for _, _, last in ends),
         "improvement": [
             last.f1 - first.f1
             for t, first, last in ends
-            if len(set(first_uses(t.proposals))) > 1
-            and first.f1 is not None
-            and last.f1 is not None
+            if t.is_corrected and first.f1 is not None and last.f1 is not None
         ],
         "coherence": [last.coherence for _, _, last in ends if last.coherence is not None],
     }
@@ -105,19 +105,17 @@ def _lacks_verdict(step: Step) -> bool:
     return step.lacks_verdict or any(call.verdict is None for call in _verifies(step, "execution"))
 
 
-def _is_corrected(trajectory: Trajectory) -> bool:
-    """It replaced its first proposal by a different one at some time."""
-    first = trajectory.proposals[:1]
-    return any(s.calls(ActionName.CORRECT) for s in trajectory.steps) and any(
-        (sql,) != first for sql in trajectory.proposals
-    )
+def _first_ex(trajectory: Trajectory) -> bool | None:
+    """EX of the first answer; None without one, or where it is unknown."""
+    first = trajectory.first_answer
+    return trajectory.judgements[first].ex if trajectory.judgements and first is not None else None
 
 
 def _is_blind(trajectory: Trajectory) -> bool:
     """It answered with a proposal that it never executed."""
     last = len(trajectory.proposals) - 1
     seen = any(
-        s.calls(ActionName.EXECUTE) and s.status is not None and s.proposal == last
+        s.calls(ActionName.EXECUTE) and s.result_class is not None and s.proposal == last
         for s in trajectory.steps
     )
     return trajectory.ending is Ending.ANSWERED and last >= 0 and not seen

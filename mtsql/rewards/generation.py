@@ -21,7 +21,7 @@ def generation_values(trajectory: Trajectory) -> Values:
     message of a turn) can lose but not gain.
     """
     matches = trajectory.matches
-    firsts = first_uses(trajectory.proposals)
+    firsts = first_uses(trajectory.statements)
     values: list[float | None] = [None] * len(trajectory.steps)
     if len(matches) != len(trajectory.proposals):
         return tuple(values)

@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from mtsql.config.reward import RewardConfig
 from mtsql.protocol import ActionName, ToolCall, Verdict, VerifyTarget
 from mtsql.query.same import first_uses
-from mtsql.sql.records import QueryStatus, ResultClass
-from mtsql.trajectory.records import Step, Trajectory, calls_of, result_class
+from mtsql.sql.records import ResultClass
+from mtsql.trajectory.records import Trajectory, calls_of
 
 Values = tuple[float | None, ...]
 """One for each step."""
@@ -63,14 +63,14 @@ def execution_values(trajectory: Trajectory, config: RewardConfig) -> Values:
     A wrong verdict costs as much as a right one earns, so that a guess gains nothing. With the
     table `reference`: an error or a refusal 0 / 1, empty 0 / 0.1, anything else 1 / 0.
     """
-    executed: dict[int, Step] = {}
+    executed: dict[int, ResultClass] = {}
     judged: set[int] = set()
-    firsts = first_uses(trajectory.proposals)
+    firsts = first_uses(trajectory.statements)
     values: list[float | None] = [None] * len(trajectory.steps)
     for number, call, current in _calls(trajectory):
         step = trajectory.steps[number]
-        if call.name is ActionName.EXECUTE and step.status is not None:
-            executed[current] = step
+        if call.name is ActionName.EXECUTE and step.result_class is not None:
+            executed[current] = step.result_class
         verdict = _verdict(call, "execution")
         if verdict is None or current not in executed or firsts[current] in judged:
             continue
@@ -93,7 +93,7 @@ def memory_values(trajectory: Trajectory, config: RewardConfig) -> Values:
     """
     shown: set[int] = set()
     judged: set[int] = set()
-    firsts = first_uses(trajectory.proposals)
+    firsts = first_uses(trajectory.statements)
     values: list[float | None] = [None] * len(trajectory.steps)
     for number, call, current in _calls(trajectory):
         step = trajectory.steps[number]
@@ -135,15 +135,14 @@ def _verdict(call: ToolCall, target: VerifyTarget) -> Verdict | None:
     return call.verdict if is_about else None
 
 
-def _gold_value(verdict: Verdict, truth: bool, execution: Step) -> float | None:
-    if (verdict == "pass") == (truth and execution.status == QueryStatus.OK):
+def _gold_value(verdict: Verdict, truth: bool, shown: ResultClass) -> float | None:
+    if (verdict == "pass") == (truth and shown.has_run):
         return 1.0
-    return None if truth and execution.is_suspicious else -1.0
+    return None if truth and shown.is_suspicious else -1.0
 
 
-def _reference_value(verdict: Verdict, execution: Step) -> float:
-    shown = result_class(execution)
-    if execution.status != QueryStatus.OK:
+def _reference_value(verdict: Verdict, shown: ResultClass) -> float:
+    if not shown.has_run:
         return float(verdict == "fail")
     if shown is ResultClass.EMPTY:
         return 0.1 if verdict == "fail" else 0.0

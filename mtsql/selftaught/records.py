@@ -86,7 +86,7 @@ class Behaviour(_Record):
     mean_tokens: float | None
     """Of the response, observations included."""
     share_correcting: float | None
-    """First proposal wrong under EX, last one right."""
+    """What they would have answered without a correction is wrong under EX, the answer right."""
 
 
 class SelectionFigures(_Record):

@@ -33,7 +33,7 @@ _METADATA = f"""
 SELECT
     file_row_number, turn_id, dialogue_id, hardness,
     is_scored, is_valid,
-    coalesce(is_scored AND NOT judgements[1].ex AND judgements[-1].ex, false),
+    coalesce(is_scored AND NOT judgements[first_answer].ex AND judgements[-1].ex, false),
     len([1 FOR s IN steps IF s.observation IS NOT NULL AND (
         s.is_accepted AND {_SHOWS.format("s.action")}
         OR len([1 FOR a IN s.earlier IF {_SHOWS.format("a")}]) > 0)]),
@@ -43,9 +43,13 @@ SELECT
         [{_WORD.format("a")} FOR a IN s.earlier],
         CASE WHEN s.is_accepted THEN '' ELSE '!' END || {_WORD.format("s.action")}
     ) FOR s IN steps]) END,
-    CASE WHEN is_valid THEN proposals END
+    CASE WHEN is_valid THEN [p.sql FOR p IN proposals] END
 FROM (
     SELECT *,
+        -- From 1: the proposal before the first one that took another's place.
+        coalesce(
+            list_min([s.proposal FOR s IN steps IF s.relation IN ('replaces', 'corrects')]),
+            len(proposals)) AS first_answer,
         ending <> 'infra_fault' AND (len(judgements) = 0
             OR judgements[-1].ex IS NOT NULL AND judgements[-1].em IS NOT NULL) AS is_scored,
         coalesce(is_scored AND judgements[-1].ex AND judgements[-1].em, false) AS is_valid
@@ -99,7 +103,7 @@ class Sample:
     is_valid: bool
     """Scored, and EX and EM of the last proposal hold."""
     is_correcting: bool
-    """The first proposal is wrong under EX and the last one right."""
+    """What it would have answered without a correction is wrong under EX, and its answer right."""
     num_interactions: int
     num_steps: int
     num_tokens: int

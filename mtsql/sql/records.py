@@ -105,6 +105,16 @@ class ResultClass(StrEnum):
     CAPPED = "capped"
     """It met the limit on bytes."""
 
+    @property
+    def has_run(self) -> bool:
+        """There is a result, whatever it holds."""
+        return self not in _FAILURES.values()
+
+    @property
+    def is_suspicious(self) -> bool:
+        """It ran well and may still be wrong."""
+        return self in (ResultClass.EMPTY, ResultClass.ALL_NULL, ResultClass.ZERO)
+
 
 _FAILURES = {
     QueryStatus.ERROR: ResultClass.ERROR,

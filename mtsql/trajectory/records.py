@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mtsql.chains.chain import Proposal, Relation
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import Action, ActionName, ToolCall
 from mtsql.query.match import ClauseMatch
-from mtsql.sql.records import QueryStatus, ResultClass
+from mtsql.sql.records import ResultClass
 
 
 class Ending(StrEnum):
@@ -33,11 +34,12 @@ class Step:
     """None after the last step."""
     proposal: int | None
     """Index into the trajectory's proposals: the one current after this step."""
-    status: str | None = None
-    """The QueryStatus of a step that executes."""
+    relation: Relation | None = None
+    """What the proposal that it makes is to the one before; None: it makes none, or the first."""
+    result_class: ResultClass | None = None
+    """What an execution showed; None: nothing was run, or the machinery failed."""
     num_rows: int | None = None
-    is_suspicious: bool = False
-    """The executed result is empty, all NULL, or a single zero."""
+    """Of a result."""
     is_accepted: bool = True
     """False: out of order, so it changed nothing (a verdict on a result never shown ...)."""
     num_kept: int | None = None
@@ -46,8 +48,6 @@ class Step:
     num_dropped: int | None = None
     num_changed: int | None = None
     """Elements about the same column with another value, operator or direction."""
-    result_class: str | None = None
-    """The ResultClass of an execute step; None in records that are older than it, too."""
     earlier: tuple[ToolCall, ...] = ()
     """What the same message did before `action`, in order (`mtsql_r1`, `short_horizon`): verdicts,
     a proposal or correction, its execution. Only what took effect; a verdict judges the proposal
@@ -63,6 +63,11 @@ class Step:
         """All that the message did, in order."""
         return (*self.earlier, self.action)
 
+    @property
+    def is_suspicious(self) -> bool:
+        """The executed result is empty, all NULL, or a single zero."""
+        return self.result_class is not None and self.result_class.is_suspicious
+
     def calls(self, name: ActionName) -> bool:
         """One of its actions is a call of this tool."""
         return any(isinstance(one, ToolCall) and one.name is name for one in self.actions)
@@ -73,28 +78,40 @@ class Trajectory:
     turn_id: str
     steps: tuple[Step, ...]
     ending: Ending
-    proposals: tuple[str, ...]
-    """Every SQL the agent stood behind, in order; the last is the answer."""
+    proposals: tuple[Proposal, ...]
+    """All that the agent stood behind, in order; the last is the answer."""
     judgements: tuple[Judgement, ...]
     """One for each proposal; empty when the ending is INFRA_FAULT."""
     fault: str = ""
     """What broke, when the ending is INFRA_FAULT."""
     matches: tuple[ClauseMatch, ...] = ()
-    """One for each proposal: its clauses against gold's; empty after a fault and in older records.
-    """
+    """One for each proposal: its clauses against gold's; empty after a fault."""
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """The SQL of each proposal."""
+        return tuple(proposal.sql for proposal in self.proposals)
+
+    @property
+    def first_answer(self) -> int | None:
+        """Index of the proposal that would be the answer had nothing been replaced or corrected.
+
+        Example: two views of a chain, then a correction of the second
+            extends: here, result    corrects: result    -> 1
+        """
+        replaced = (step.proposal for step in self.steps if step.relation in _OTHER)
+        first = next((proposal for proposal in replaced if proposal is not None), None)
+        return (len(self.proposals) if first is None else first) - 1 if self.proposals else None
+
+    @property
+    def is_corrected(self) -> bool:
+        """Other SQL took the place of its first answer, at whatever time."""
+        return any(step.relation in _OTHER for step in self.steps)
+
+
+_OTHER = ("replaces", "corrects")
 
 
 def calls_of(step: Step) -> tuple[ToolCall, ...]:
     """The calls of a message, in order; dialects may allow more than one."""
     return tuple(action for action in step.actions if isinstance(action, ToolCall))
-
-
-def result_class(step: Step) -> ResultClass | None:
-    """What an execute step showed; older records tell less, and are read as far as they go."""
-    if step.result_class is not None:
-        return ResultClass(step.result_class)
-    if step.status is None or step.status == QueryStatus.INFRA_FAULT:
-        return None
-    if step.status == QueryStatus.OK:
-        return ResultClass.EMPTY if step.num_rows == 0 else ResultClass.OK
-    return ResultClass.TIMEOUT if step.status == "interrupted" else ResultClass(step.status)

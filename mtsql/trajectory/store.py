@@ -17,10 +17,12 @@ from typing import Any
 import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
 
+from mtsql.chains.chain import Chain, Proposal, Query, View
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import Action, ActionName, Answer, ParseFailure, ToolCall
 from mtsql.query.match import ClauseMatch
+from mtsql.sql.records import ResultClass
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.reward import Reward
@@ -38,19 +40,26 @@ _STEP_FACTS: dict[str, pa.DataType] = {
     "message": pa.string(),
     "observation": pa.string(),
     "proposal": pa.int32(),
-    "status": pa.string(),
+    "relation": pa.string(),
     "num_rows": pa.int64(),
-    "is_suspicious": pa.bool_(),
     "is_accepted": pa.bool_(),
     "num_kept": pa.int32(),
     "num_added": pa.int32(),
     "num_dropped": pa.int32(),
     "num_changed": pa.int32(),
-    "result_class": pa.string(),
     "num_ignored": pa.int32(),
     "lacks_verdict": pa.bool_(),
 }
-_STEP = pa.struct([("action", _ACTION), ("earlier", pa.list_(_ACTION)), *_STEP_FACTS.items()])
+_STEP = pa.struct(
+    [
+        ("action", _ACTION),
+        ("earlier", pa.list_(_ACTION)),
+        ("result_class", pa.string()),
+        *_STEP_FACTS.items(),
+    ]
+)
+_VIEW = pa.struct([("name", pa.string()), ("sql", pa.string())])
+_PROPOSAL = pa.struct([("kind", pa.string()), ("sql", pa.string()), ("views", pa.list_(_VIEW))])
 _JUDGEMENT = pa.struct(
     [
         ("ex", pa.bool_()),
@@ -102,7 +111,7 @@ SCHEMA = pa.schema(
         ("ending", pa.string()),
         ("fault", pa.string()),
         ("steps", pa.list_(_STEP)),
-        ("proposals", pa.list_(pa.string())),
+        ("proposals", pa.list_(_PROPOSAL)),
         ("judgements", pa.list_(_JUDGEMENT)),
         ("reward", _REWARD),
         *_TOKENS.items(),
@@ -205,11 +214,12 @@ def _to_row(attempt: Attempt) -> dict[str, Any]:
             {
                 "action": _action_to_row(step.action),
                 "earlier": [_action_to_row(action) for action in step.earlier],
+                "result_class": step.result_class,
                 **{name: getattr(step, name) for name in _STEP_FACTS},
             }
             for step in trajectory.steps
         ],
-        "proposals": trajectory.proposals,
+        "proposals": [_proposal_to_row(one) for one in trajectory.proposals],
         "judgements": [
             {field.name: getattr(one, field.name) for field in _JUDGEMENT}
             for one in trajectory.judgements
@@ -235,7 +245,7 @@ def _from_row(row: dict[str, Any]) -> Attempt:
         turn_id=row["turn_id"],
         steps=tuple(_step_from_row(step) for step in row["steps"]),
         ending=Ending(row["ending"]),
-        proposals=tuple(row["proposals"]),
+        proposals=tuple(_proposal_from_row(one) for one in row["proposals"]),
         judgements=tuple(Judgement(**one) for one in row["judgements"]),
         fault=row["fault"],
         matches=tuple(ClauseMatch(**one) for one in row["matches"]),
@@ -268,8 +278,28 @@ def _tokens_from_row(row: dict[str, Any]) -> TokenSequence:
 
 def _step_from_row(row: dict[str, Any]) -> Step:
     facts: dict[str, Any] = {name: row[name] for name in _STEP_FACTS}
-    earlier = tuple(_call_from_row(action) for action in row["earlier"])
-    return Step(action=_action_from_row(row["action"]), earlier=earlier, **facts)
+    shown = row["result_class"]
+    return Step(
+        action=_action_from_row(row["action"]),
+        earlier=tuple(_call_from_row(action) for action in row["earlier"]),
+        result_class=None if shown is None else ResultClass(shown),
+        **facts,
+    )
+
+
+def _proposal_to_row(proposal: Proposal) -> dict[str, Any]:
+    match proposal:
+        case Query(sql=sql):
+            return {"kind": "query", "sql": sql}
+        case Chain(views=views):
+            parts = [{"name": view.name, "sql": view.sql} for view in views]
+            return {"kind": "chain", "sql": proposal.sql, "views": parts}
+
+
+def _proposal_from_row(row: dict[str, Any]) -> Proposal:
+    if row["kind"] == "query":
+        return Query(row["sql"])
+    return Chain(tuple(View(**view) for view in row["views"]))
 
 
 def _action_to_row(action: Action) -> dict[str, str | None]:

@@ -20,6 +20,7 @@ from random import Random
 from rich.console import Console
 from rich.progress import Progress
 
+from mtsql.chains.chain import Query, Relation, relation_of
 from mtsql.config.learning import SelectionConfig
 from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
@@ -192,7 +193,7 @@ def _trajectory(
         fault = "a worker was lost"
         return _finished(item, [], [], [], Ending.INFRA_FAULT, fault)
     steps: list[Step] = []
-    proposals: list[str] = []
+    proposals: list[Query] = []
     judgements: list[Judgement] = []
 
     def say(action: ToolCall | Answer, reply: str | None, shown: ResultClass | None = None) -> None:
@@ -202,7 +203,7 @@ def _trajectory(
                 action=action,
                 observation=reply,
                 proposal=len(proposals) - 1,
-                status="ok" if shown else None,
+                relation=_relation(action, proposals),
                 result_class=shown,
             )
         )
@@ -211,7 +212,7 @@ def _trajectory(
         is_wrong = rng.random() >= (skill if number == 0 else skill / 2)
         sql = rng.choice(mistakes) if is_wrong else _style(item, rng)
         name = ActionName.CORRECT if number else ActionName.PROPOSE
-        proposals.append(sql)
+        proposals.append(Query(sql))
         judgements.append(WRONG if is_wrong else RIGHT)
         say(ToolCall(name=name, sql=sql), '{"ok": true}')
         if item.turn_index and rng.random() < 0.2:
@@ -233,10 +234,16 @@ def _trajectory(
     return _finished(item, steps, proposals, judgements, Ending.ANSWERED)
 
 
+def _relation(action: ToolCall | Answer, proposals: Sequence[Query]) -> Relation | None:
+    if not isinstance(action, ToolCall) or action.name is not ActionName.CORRECT:
+        return None
+    return relation_of(proposals[-1], proposals[-2], is_correction=True)
+
+
 def _finished(
     item: SimulatedItem,
     steps: Sequence[Step],
-    proposals: Sequence[str],
+    proposals: Sequence[Query],
     judgements: Sequence[Judgement],
     ending: Ending,
     fault: str = "",

@@ -26,6 +26,7 @@ from envs.prompts import prompt_version
 from envs.scripts.policy import scripted_trajectories
 from envs.turn import TurnEnv
 from helpers.tokenizers import qwen_tokenizer
+from mtsql.chains.chain import Query
 from mtsql.config.environment import HistoryMode
 from mtsql.config.learning import ScriptConfig
 from mtsql.config.run import RunConfig
@@ -376,13 +377,13 @@ def test_predicted_history_is_made_from_the_answers_in_the_file(
     with_answers: list[TurnSpec] = []
     for spec in specs:
         past = [
-            remembered(one, replace(trajectory, proposals=("SELECT 1",)))
+            remembered(one, replace(trajectory, proposals=(Query("SELECT 1"),)))
             for one, trajectory in zip(specs, trajectories, strict=True)
             if one.dialogue_id == spec.dialogue_id and one.turn_index < spec.turn_index
         ]
         with_answers.append(replace(spec, history=tuple(past)))
     assert dataset.splits["train"]
-    answered = [replace(one, proposals=("SELECT 1",)) for one in trajectories]
+    answered = [replace(one, proposals=(Query("SELECT 1"),)) for one in trajectories]
     rows = stored(config, qwen_tokenizer(), with_answers, answered, history="predicted")
     folder = write_run(tmp_path / "run", config, rows)
     done = export(folder, "messages", tmp_path / "out")

@@ -48,10 +48,10 @@ def test_a_missing_join_is_seen_in_the_error_and_put_back(shops):
         "propose execute verify:fail correct execute verify:pass answer"
     )
     assert "no such column: T2.price" in (one.trajectory.steps[1].observation or "")
-    assert one.trajectory.proposals == (UNJOINED, JOINED)
+    assert one.trajectory.statements == (UNJOINED, JOINED)
     assert fates(one) == ({Mistake.MISSING_JOIN},) * 3
     blind = record_script(shops, spec, missing_join=1, correct=1)
-    assert blind.trajectory.proposals == (UNJOINED,)
+    assert blind.trajectory.statements == (UNJOINED,)
     assert fates(blind) == ({Mistake.MISSING_JOIN}, set(), set())
     stubborn = record_script(shops, spec, missing_join=1, execute=1)
     assert fates(stubborn) == ({Mistake.MISSING_JOIN}, {Mistake.MISSING_JOIN}, set())
@@ -62,20 +62,20 @@ def test_a_value_that_is_stored_nowhere_is_seen_in_the_empty_result(shops):
     # `stored` shows what holds the part that was written.
     one = record_script(shops, spec_of(MOON), empty_result=1, execute=1, correct=1)
     assert names(one.trajectory) == "propose execute correct execute answer"
-    assert one.trajectory.proposals[0] in (MOON.replace("Blue ", ""), MOON.replace(" Moon", ""))
-    assert one.trajectory.proposals[1] == MOON
+    assert one.trajectory.statements[0] in (MOON.replace("Blue ", ""), MOON.replace(" Moon", ""))
+    assert one.trajectory.statements[1] == MOON
     assert '"stored": {"name": ["Blue Moon"]}' in (one.trajectory.steps[1].observation or "")
     assert fates(one) == ({Mistake.EMPTY_RESULT},) * 3
     # A slip is mended by reading the question again; a count of nothing is a single zero.
     cheap = "SELECT count(*) FROM shop WHERE price > 5"
     spec = asking(spec_of(cheap), "How many cost more than 5?")
     one = record_script(shops, spec, empty_result=1, execute=1, correct=1)
-    assert one.trajectory.proposals == (cheap + "000", cheap)
+    assert one.trajectory.statements == (cheap + "000", cheap)
     assert one.trajectory.steps[1].result_class == "zero"
     # What was said earlier counts, too.
     later = spec_of(cheap, past="SELECT name FROM shop WHERE price > 5")
     one = record_script(shops, later, empty_result=1, execute=1, correct=1)
-    assert one.trajectory.proposals == (cheap + "000", cheap)
+    assert one.trajectory.statements == (cheap + "000", cheap)
     assert fates(record_script(shops, spec_of(cheap), empty_result=1)) == (set(),) * 3
 
 
@@ -91,7 +91,7 @@ def test_a_wrong_value_that_finds_rows_goes_unnoticed(shops):
     assert one.trajectory.judgements[-1].ex is True  # four shops, whatever the bound
     none = asking(spec_of(cheap), "below 300")
     one = record_script(shops, none, empty_result=1, execute=1, correct=1)
-    assert one.trajectory.proposals == (all_but_one, cheap)
+    assert one.trajectory.statements == (all_but_one, cheap)
 
 
 def test_what_the_reply_does_not_show_is_not_mended(shops):
@@ -115,7 +115,7 @@ def test_an_error_hides_a_value_until_it_is_mended(shops):
     assert [step.result_class for step in one.trajectory.steps[1::2]] == ["error", "empty", "empty"]
     # The case of `name` is guessed, so the only other text is not mistaken a second time.
     flipped = joined.replace("ROME", "Rome").replace("Blue Moon", "BLUE MOON")
-    assert one.trajectory.proposals[1:] == (flipped, joined)
+    assert one.trajectory.statements[1:] == (flipped, joined)
     assert fates(one) == ({Mistake.MISSING_JOIN, Mistake.WRONG_CASE},) * 3
 
 
@@ -123,7 +123,7 @@ def test_two_wrong_values_are_seen_in_one_result(shops):
     both = "SELECT price FROM shop WHERE name = 'Blue Moon' AND city = 'BARI'"
     spec = spec_of(both, past="SELECT name FROM shop WHERE name = 'Apex'")
     one = record_script(shops, spec, wrong_case=1, empty_result=1, execute=1, correct=1)
-    first, second = one.trajectory.proposals
+    first, second = one.trajectory.statements
     assert "city = 'Bari'" in first
     assert "'Blue Moon'" not in first
     assert second == both

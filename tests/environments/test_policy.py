@@ -38,7 +38,7 @@ def dataset(tmp_path_factory):
 def test_without_mistakes_gold_is_answered(shops):
     trajectory = play_script(shops, spec_of(ROME))
     assert names(trajectory) == "propose answer"
-    assert trajectory.proposals == (ROME,)
+    assert trajectory.statements == (ROME,)
     assert trajectory.ending is Ending.ANSWERED
     reward = score(trajectory, RewardConfig())
     assert reward is not None
@@ -49,7 +49,7 @@ def test_without_mistakes_gold_is_answered(shops):
 def test_a_wrong_guess_is_seen_and_corrected(shops):
     trajectory = play_script(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1)
     assert names(trajectory) == "propose execute correct execute answer"
-    assert trajectory.proposals == (ROME.replace("ROME", "Rome"), ROME)
+    assert trajectory.statements == (ROME.replace("ROME", "Rome"), ROME)
     assert [judgement.ex for judgement in trajectory.judgements] == [False, True]
 
 
@@ -74,17 +74,17 @@ def test_a_failing_proposal_may_be_answered_anyway_or_blindly(shops):
 
 def test_a_column_whose_values_stand_in_the_history_is_no_guess(shops):
     spec = spec_of(CHEAP_ROME, past="SELECT price FROM shop WHERE city = 'OSLO'")
-    assert play_script(shops, spec, wrong_case=1).proposals == (CHEAP_ROME,)
+    assert play_script(shops, spec, wrong_case=1).statements == (CHEAP_ROME,)
     other = spec_of(ROME, past="SELECT price FROM shop WHERE name = 'Apex'")
-    assert play_script(shops, other, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
+    assert play_script(shops, other, wrong_case=1).statements == (ROME.replace("ROME", "Rome"),)
 
 
 def test_a_value_that_the_question_spells_as_stored_is_never_mistaken(shops):
     spec = spec_of(ROME)
     asked = asking(spec, "Which shops are in 'ROME'?")
-    assert play_script(shops, asked, wrong_case=1).proposals == (ROME,)
+    assert play_script(shops, asked, wrong_case=1).statements == (ROME,)
     title = asking(spec, "Which shops are in 'Rome'?")
-    assert play_script(shops, title, wrong_case=1).proposals == (ROME.replace("ROME", "Rome"),)
+    assert play_script(shops, title, wrong_case=1).statements == (ROME.replace("ROME", "Rome"),)
 
 
 def test_a_wrong_column_is_corrected_before_the_case_is_known(shops):
@@ -92,9 +92,9 @@ def test_a_wrong_column_is_corrected_before_the_case_is_known(shops):
         shops, spec_of(ROME), wrong_column=1, wrong_case=1, execute=1, correct=1
     )
     assert names(trajectory) == "propose execute correct execute correct execute answer"
-    assert trajectory.steps[1].status == "error"
+    assert trajectory.steps[1].result_class == "error"
     # The error says nothing about the case, so the guess stays until an empty result is seen.
-    assert trajectory.proposals[1:] == (ROME.replace("ROME", "Rome"), ROME)
+    assert trajectory.statements[1:] == (ROME.replace("ROME", "Rome"), ROME)
 
 
 def test_a_forgotten_condition_is_found_in_memory(shops):
@@ -102,11 +102,11 @@ def test_a_forgotten_condition_is_found_in_memory(shops):
     forgotten = "SELECT name FROM shop WHERE price < 5"
     trajectory = play_script(shops, spec, dropped_condition=1, verify_memory=1)
     assert names(trajectory) == "propose verify:memory correct answer"
-    assert trajectory.proposals == (forgotten, CHEAP_ROME)
+    assert trajectory.statements == (forgotten, CHEAP_ROME)
     unseen = play_script(shops, spec, dropped_condition=1, execute=1, correct=1)
-    assert (names(unseen), unseen.proposals) == ("propose execute answer", (forgotten,))
+    assert (names(unseen), unseen.statements) == ("propose execute answer", (forgotten,))
     first_turn = play_script(shops, spec_of(CHEAP_ROME), dropped_condition=1, verify_memory=1)
-    assert (names(first_turn), first_turn.proposals) == ("propose answer", (CHEAP_ROME,))
+    assert (names(first_turn), first_turn.statements) == ("propose answer", (CHEAP_ROME,))
 
 
 def test_memory_that_shows_nothing_dropped_leads_to_no_correction(shops):
@@ -119,7 +119,7 @@ def test_a_right_guess_with_an_empty_result_is_kept(shops):
     nowhere = "SELECT name FROM shop WHERE city = 'PARIS'"
     trajectory = play_script(shops, spec_of(nowhere), execute=1, correct=1)
     assert names(trajectory) == "propose execute answer"
-    assert trajectory.proposals == (nowhere,)
+    assert trajectory.statements == (nowhere,)
     assert trajectory.judgements[-1].ex is True
     known = spec_of(nowhere, past=ROME)
     assert names(play_script(shops, known, execute=1, correct=1)) == "propose execute answer"
@@ -224,12 +224,12 @@ def test_embedded_turns_are_played_honestly(dataset):
         trajectory = one.trajectory
         turn = specs[trajectory.turn_id].turn
         is_trap = "trap" in turn.tags
-        is_executed = any(step.status for step in trajectory.steps)
+        is_executed = any(step.result_class for step in trajectory.steps)
         assert trajectory.ending is Ending.ANSWERED
         if not is_trap:
             assert trajectory.judgements[-1].ex is True
         if not is_trap and "empty_gold" not in turn.tags:
-            assert trajectory.proposals == (turn.gold_sql,)
+            assert trajectory.statements == (turn.gold_sql,)
         if is_executed:
             assert trajectory.judgements[-1].ex is True
             counts["executed"] += 1
@@ -266,7 +266,7 @@ def test_in_mtsql_r1_a_message_judges_and_acts(shops):
     assert messages(trajectory) == (
         "propose execute | verify:fail correct execute | verify:pass answer"
     )
-    assert trajectory.proposals == (ROME.replace("ROME", "Rome"), ROME)
+    assert trajectory.statements == (ROME.replace("ROME", "Rome"), ROME)
     assert [judgement.ex for judgement in trajectory.judgements] == [False, True]
     assert trajectory.steps[1].message == (
         "<exec_verify>no_pass</exec_verify>\n<tool_call>\n"
@@ -296,7 +296,7 @@ def test_in_mtsql_r1_the_result_comes_before_the_dialogue(shops):
         "propose execute | verify:pass verify:memory | verify:fail correct execute"
         " | verify:pass answer"
     )
-    assert trajectory.proposals == ("SELECT name FROM shop WHERE price < 5", CHEAP_ROME)
+    assert trajectory.statements == ("SELECT name FROM shop WHERE price < 5", CHEAP_ROME)
     assert messages(play_script(shops, spec, config=COMPACT_R1, verify_memory=1)) == (
         "propose execute verify:memory | verify:pass answer"
     )
@@ -336,7 +336,7 @@ def test_a_chain_of_one_view(shops):
         verify_execution=1,
     )
     assert messages(trajectory) == "propose | execute | correct | execute | answer"
-    assert trajectory.proposals == (ROME.replace("ROME", "Rome"), ROME)
+    assert trajectory.statements == (ROME.replace("ROME", "Rome"), ROME)
 
 
 def test_a_short_horizon_is_the_first_guess(shops):

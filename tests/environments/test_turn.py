@@ -63,10 +63,9 @@ def test_a_turn_with_a_correction(database):
     trajectory = run.trajectory
     assert trajectory.turn_id == "hand-0/1"
     assert trajectory.ending is Ending.ANSWERED
-    assert trajectory.proposals == (wrong, COUNT_PARIS)
+    assert trajectory.statements == (wrong, COUNT_PARIS)
     assert [judgement.ex for judgement in trajectory.judgements] == [False, True]
     assert [step.proposal for step in trajectory.steps] == [0, 0, 0, 1, 1, 1, 1]
-    assert [step.status for step in trajectory.steps] == [None, "ok", None, None, "ok", None, None]
     assert [step.num_rows for step in trajectory.steps] == [None, 1, None, None, 1, None, None]
     suspicious = [step.is_suspicious for step in trajectory.steps]
     assert suspicious == [False, True, False, False, False, False, False]
@@ -171,14 +170,14 @@ def test_out_of_order_costs_a_step_and_says_why(database, messages, complaint):
 
 def test_a_refused_correction_is_no_proposal(database):
     run = play_messages(database, correct(IN_PARIS))
-    assert run.trajectory.proposals == ()
+    assert run.trajectory.statements == ()
     assert run.trajectory.steps[0].proposal is None
     assert run.trajectory.judgements == ()
 
 
 def test_proposing_again_is_a_new_proposal(database):
     run = play_messages(database, propose(IN_PARIS), propose(IN_PARIS), ANSWER, spec=SALES_FIRST)
-    assert run.trajectory.proposals == (IN_PARIS, IN_PARIS)
+    assert run.trajectory.statements == (IN_PARIS, IN_PARIS)
     assert [judgement.ex for judgement in run.trajectory.judgements] == [True, True]
 
 
@@ -202,7 +201,7 @@ def test_the_last_message_is_announced_and_its_proposal_counts(database):
     )
     assert [reply.get("steps_left") for reply in run.replies] == [None, 2, 1]
     assert run.ending is Ending.MAX_STEPS
-    assert run.trajectory.proposals == (IN_PARIS, COUNT_PARIS)
+    assert run.trajectory.statements == (IN_PARIS, COUNT_PARIS)
     assert [one.ex for one in run.trajectory.judgements] == [False, True]
     assert run.trajectory.steps[-1].observation is None
 
@@ -211,7 +210,7 @@ def test_an_execution_in_the_last_message_is_not_run(database):
     run = play_messages(database, propose(COUNT_PARIS), EXECUTE, max_steps=2)
     last = run.trajectory.steps[-1]
     assert run.ending is Ending.MAX_STEPS
-    assert (last.status, last.is_accepted) == (None, False)
+    assert (last.result_class, last.is_accepted) == (None, False)
 
 
 def test_an_answer_in_the_last_message_is_an_answer(database):
@@ -256,7 +255,7 @@ def test_errors_are_typed(database, sql, status, kind):
     assert run.replies[1]["error"] == kind
     assert set(run.replies[1]) == {"error", "message"}
     step = run.trajectory.steps[1]
-    assert (step.status, step.num_rows, step.is_suspicious) == (status, None, False)
+    assert (step.result_class, step.num_rows, step.is_suspicious) == (status, None, False)
     assert run.trajectory.judgements[0].ex is False
 
 
@@ -314,7 +313,7 @@ def test_where_messages_name_their_sql_a_repeated_query_is_no_correction(databas
         dialect="mtsql_r1",
         prompt="compact",
     )
-    assert run.trajectory.proposals == (COUNT_PARIS, COUNT_PARIS.replace("Paris", "paris"))
+    assert run.trajectory.statements == (COUNT_PARIS, COUNT_PARIS.replace("Paris", "paris"))
 
 
 def test_what_is_left_of_a_refused_text_of_two_statements_is_run(database):
@@ -340,8 +339,8 @@ def test_a_fault_of_the_executor_ends_the_turn_unscored():
     assert (result.observation, result.ending) == (None, Ending.INFRA_FAULT)
     assert trajectory.ending is Ending.INFRA_FAULT
     assert (trajectory.judgements, trajectory.fault) == ((), "down")
-    assert trajectory.proposals == (COUNT_PARIS,)
-    assert trajectory.steps[1].status == "infra_fault"
+    assert trajectory.statements == (COUNT_PARIS,)
+    assert trajectory.steps[1].result_class is None
 
 
 def test_a_fault_while_judging_leaves_the_turn_unscored():

@@ -1,10 +1,14 @@
 """Steps and trajectories written by hand; shared by tests of rewards and abilities."""
 
+from dataclasses import replace
+
+from mtsql.chains.chain import Query, relation_of
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ToolCall, VerifyTarget
 from mtsql.query.match import ClauseMatch
 from mtsql.rewards.score import score
+from mtsql.sql.records import ResultClass
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.reward import Reward
 
@@ -23,15 +27,14 @@ def corrected(number):
     return Step(message="", action=action, observation="{}", proposal=number)
 
 
-def executed(number=0, *, status="ok", is_suspicious=False, result_class=None, num_rows=None):
+def executed(number=0, *, result_class: str | None = "ok", num_rows=None):
+    """`result_class` None: nothing was run."""
     return Step(
         message="",
         action=ToolCall(name=ActionName.EXECUTE),
         observation="{}",
         proposal=number,
-        status=status,
-        is_suspicious=is_suspicious,
-        result_class=result_class,
+        result_class=None if result_class is None else ResultClass(result_class),
         num_rows=num_rows,
     )
 
@@ -52,16 +55,32 @@ def answered(number=0):
 
 
 def trajectory_of(*steps, judgements=(RIGHT,), ending=Ending.ANSWERED, proposals=None, f1s=None):
-    """`f1s`: clause F1 of each proposal, with and without values."""
+    """`proposals`: SQL, or Query and Chain; `f1s`: clause F1 of each, with and without values."""
+    said = proposals or [f"SELECT {number}" for number in range(len(judgements))]
+    known = tuple(Query(one) if isinstance(one, str) else one for one in said)
     matches = [ClauseMatch(f1=f1, coherence=f1, is_parsed=True) for f1 in f1s or ()]
     return Trajectory(
         turn_id="d/0",
-        steps=steps,
+        steps=tuple(_related(steps, known)),
         ending=ending,
-        proposals=tuple(proposals or (f"SELECT {number}" for number in range(len(judgements)))),
+        proposals=known,
         judgements=tuple(judgements),
         matches=tuple(matches),
     )
+
+
+def _related(steps, proposals):
+    """The steps, each new proposal with what it is to the one before it."""
+    before = None
+    for step in steps:
+        is_new = before is not None and step.proposal is not None and step.proposal > before
+        if not is_new or step.proposal >= len(proposals):
+            yield step
+        else:
+            is_correction = step.calls(ActionName.CORRECT)
+            old, new = proposals[step.proposal - 1], proposals[step.proposal]
+            yield replace(step, relation=relation_of(new, old, is_correction=is_correction))
+        before = step.proposal if step.proposal is not None else before
 
 
 def scored(trajectory: Trajectory, config: RewardConfig) -> Reward:

@@ -100,14 +100,14 @@ class Compared:
 
 async def compared(hack, pool):
     trajectory = await played(hack, pool)
-    facts = list(zip(trajectory.proposals, trajectory.judgements, trajectory.matches, strict=True))
+    facts = list(zip(trajectory.statements, trajectory.judgements, trajectory.matches, strict=True))
     if not facts:
         return Compared(hack, trajectory, None, None)
     firsts = [
-        index for index, first in enumerate(first_uses(trajectory.proposals)) if index == first
+        index for index, first in enumerate(first_uses(trajectory.statements)) if index == first
     ]
     last = len(facts) - 1
-    final = next(i for i in firsts if first_uses(trajectory.proposals)[last] == i)
+    final = next(i for i in firsts if first_uses(trajectory.statements)[last] == i)
     order = [index for index in firsts if index != final] + [final]
 
     async def twin(indices):

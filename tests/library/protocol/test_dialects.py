@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtsql.chains.chain import View, compose, view_problem
 from mtsql.protocol import (
     ACTIONS,
     COCTE,
@@ -384,47 +383,6 @@ def test_where_a_statement_ends():
     assert first_statement("SELECT 'open") == "SELECT 'open"
     assert is_query("/* a */ WITH a AS (SELECT 1) SELECT * FROM a")
     assert not is_query("DROP TABLE shop")
-
-
-# Chains of views --------------------------------------------------------------------------------
-
-
-def chain(*parts):
-    return [View(name=name, sql=sql) for name, sql in parts]
-
-
-def test_a_chain_is_one_statement():
-    assert compose(chain(("a", ONE))) == ONE
-    assert compose(chain(("a", ONE), ("b", "SELECT * FROM a"), ("c", "SELECT * FROM b"))) == (
-        "WITH a AS (SELECT 1), b AS (SELECT * FROM a) SELECT * FROM b"
-    )
-    assert compose(chain(("a", "SELECT 1 -- one"), ("b", "SELECT * FROM a"))) == (
-        "WITH a AS (SELECT 1 -- one\n) SELECT * FROM a"
-    )
-    assert compose(chain(("a", ONE), ("b", "WITH c AS (SELECT 2) SELECT * FROM c"))) == (
-        "WITH a AS (SELECT 1), b AS (WITH c AS (SELECT 2) SELECT * FROM c) SELECT * FROM b"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "sql", "complaint"),
-    [
-        ("big", ONE, ""),
-        ("big", "SELECT ')' -- (", ""),
-        ("", ONE, "name: use letters"),
-        ("1a", ONE, "name: use letters"),
-        ("a; b", ONE, "name: use letters"),
-        ("Shop", ONE, "is taken"),
-        ("big", "SELECT 1) , b AS (SELECT 2", "balanced parentheses"),
-        ("big", "SELECT (1", "balanced parentheses"),
-        ("big", "SELECT 1; SELECT 2", "write one query"),
-        ("big", "SELECT 'open", "not closed"),
-    ],
-)
-def test_what_cannot_stand_in_a_chain(name, sql, complaint):
-    found = view_problem(View(name=name, sql=sql), taken=["shop"])
-    assert complaint in found
-    assert bool(found) is bool(complaint)
 
 
 def test_a_view_loses_the_semicolon_that_would_end_the_chain():

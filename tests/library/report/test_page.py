@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mtsql.chains.chain import Query
 from mtsql.dialogue import Hardness
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
@@ -85,13 +86,19 @@ def trajectory(question: str, proposals: tuple[str, ...], ex: tuple[bool, ...]) 
         observation=HOSTILE,
         proposal=0,
     )
-    last = Step(message="done", action=Answer(), observation=None, proposal=len(proposals) - 1)
+    last = Step(
+        message="done",
+        action=Answer(),
+        observation=None,
+        proposal=len(proposals) - 1,
+        relation="corrects" if len(proposals) > 1 else None,
+    )
     return Attempt(
         trajectory=Trajectory(
             turn_id="embedded-test-1/0",
             steps=(first, last),
             ending=Ending.ANSWERED,
-            proposals=proposals,
+            proposals=tuple(Query(sql) for sql in proposals),
             judgements=tuple(Judgement(ex=match, em=False, status="ok") for match in ex),
         ),
         dialogue_id="embedded-test-1",

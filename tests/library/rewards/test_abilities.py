@@ -13,6 +13,7 @@ from helpers.steps import (
     trajectory_of,
     verified,
 )
+from mtsql.chains.chain import Chain, View
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.trajectory.records import Ending
 
@@ -92,3 +93,59 @@ def test_clauses_and_memory_verdicts_are_measured_where_gold_can_be_read():
     assert metrics["final_f1"] == pytest.approx((1.0 + 0.8) / 2)
     assert metrics["improvement"] == 0.5
     assert metrics["coherence"] == pytest.approx((1.0 + 0.8) / 2)
+
+
+HERE = View(name="here", sql="SELECT * FROM shop WHERE city = 'Paris'")
+COUNTED = View(name="result", sql="SELECT count(*) FROM here")
+WHOLE = Chain((HERE, COUNTED))
+OF_FIRST_ANSWERS = ("first_right", "right", "mended", "corrected", "broken_by_correction")
+
+
+def firsts_of(trajectory):
+    metrics = ability_metrics([trajectory])
+    return [metrics[name] for name in OF_FIRST_ANSWERS]
+
+
+def test_a_chain_that_was_right_at_once_is_not_corrected():
+    # The first of its views alone is no answer.
+    steps = (proposed(0), executed(0), proposed(1), executed(1), answered(1))
+    chained = trajectory_of(
+        *steps, judgements=(WRONG, RIGHT), proposals=(WHOLE.prefix(1), WHOLE), f1s=(0.5, 1.0)
+    )
+    assert firsts_of(chained) == [1.0, 1.0, 0.0, 0.0, 0.0]
+    metrics = ability_metrics([chained])
+    assert metrics["first_f1"] == 1.0
+    assert "improvement" not in metrics
+    assert "corrected_to_right" not in metrics
+
+
+def test_a_chain_whose_last_view_is_replaced_is_corrected():
+    wrong = WHOLE.replace_last(View(name="result", sql="SELECT * FROM here"))
+    steps = (proposed(0), proposed(1), executed(1), corrected(2), answered(2))
+    mended = trajectory_of(
+        *steps,
+        judgements=(WRONG, WRONG, RIGHT),
+        proposals=(WHOLE.prefix(1), wrong, WHOLE),
+        f1s=(0.5, 0.75, 1.0),
+    )
+    assert firsts_of(mended) == [0.0, 1.0, 1.0, 1.0, 0.0]
+    assert ability_metrics([mended])["improvement"] == 0.25
+
+
+@pytest.mark.parametrize("second", ["select 1 -- again", "SELECT  1 ;"])
+def test_the_same_sql_again_is_no_correction_under_one_rule(second):
+    again = trajectory_of(
+        proposed(0), corrected(1), answered(1),
+        judgements=(WRONG, WRONG), proposals=("SELECT 1", second), f1s=(0.5, 0.5),
+    )  # fmt: skip
+    assert firsts_of(again) == [0.0, 0.0, 0.0, 0.0, 0.0]
+    assert "improvement" not in ability_metrics([again])
+
+
+def test_other_sql_is_a_correction_whether_it_is_proposed_anew_or_corrected():
+    for other in (proposed(1), corrected(1)):
+        changed = trajectory_of(
+            proposed(0), other, answered(1), judgements=(RIGHT, WRONG), f1s=(1.0, 0.5)
+        )
+        assert firsts_of(changed) == [1.0, 0.0, 0.0, 1.0, 1.0]
+        assert ability_metrics([changed])["improvement"] == -0.5

@@ -113,7 +113,7 @@ def test_a_verdict_without_a_result_scores_nothing_and_spares_the_later_one():
 
 
 def test_doubting_a_suspicious_result_is_not_punished():
-    steps = proposed(), executed(is_suspicious=True)
+    steps = proposed(), executed(result_class="empty")
     assert steps_of(*steps, verified("fail"), answered()) == [0.0, 0.0, 0.0, 2.0]
     assert steps_of(*steps, verified("pass"), answered()) == [0.0, 0.0, 0.1, 2.0]
     doubted = steps_of(*steps, verified("fail"), answered(), judgements=(WRONG,))

@@ -17,6 +17,7 @@ from helpers.steps import (
     trajectory_of,
     verified,
 )
+from mtsql.chains.chain import Query
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
@@ -24,7 +25,7 @@ from mtsql.rewards.abilities import ability_metrics
 from mtsql.rewards.generation import generation_rewards, generation_values
 from mtsql.rewards.verdicts import execution_values, memory_rewards, memory_values, verdict_rewards
 from mtsql.sql.records import ResultClass
-from mtsql.trajectory.records import Ending, Step, result_class
+from mtsql.trajectory.records import Ending, Step
 
 GOLD = RewardConfig(verdicts="each")
 MEAN = RewardConfig(verify=0.1, coherence=0.1, verdicts="mean")
@@ -35,14 +36,8 @@ UNKNOWN = Judgement(ex=None, em=None, status="gold_failed")
 
 def executed_as(shown):
     """An execute step of each class, as the environment reports it."""
-    status = {"timeout": "interrupted"}.get(shown, shown)
-    is_suspicious = shown in ("empty", "all_null", "zero")
-    return executed(
-        status=status if status in ("error", "refused", "interrupted", "capped") else "ok",
-        is_suspicious=is_suspicious,
-        result_class=shown,
-        num_rows=0 if shown == "empty" else 1,
-    )
+    num_rows = {"empty": 0}.get(shown, 1) if shown in RAN else None
+    return executed(result_class=shown, num_rows=num_rows)
 
 
 RAN = ("ok", "cut", "empty", "all_null", "zero")
@@ -93,17 +88,13 @@ def test_a_missing_verdict_is_no_verdict(table):
     assert memory_values(trajectory_of(*memory, f1s=(1.0,)), config) == (None,) * 4
 
 
-def test_older_records_are_classed_by_what_they_hold():
-    cases = {
-        ResultClass.EMPTY: executed(num_rows=0, is_suspicious=True),
-        ResultClass.OK: executed(num_rows=2),
-        ResultClass.TIMEOUT: executed(status="interrupted"),
-        ResultClass.ERROR: executed(status="error"),
-        ResultClass.ALL_NULL: executed(num_rows=1, result_class="all_null"),
-    }
-    assert [result_class(step) for step in cases.values()] == list(cases)
-    assert result_class(proposed()) is None
-    assert result_class(executed(status="infra_fault")) is None
+def test_what_a_class_of_results_says():
+    assert {one for one in ResultClass if one.has_run} == set(RAN)
+    assert {one for one in ResultClass if not one.has_run} == set(FAILED)
+    assert {one for one in ResultClass if one.is_suspicious} == {"empty", "all_null", "zero"}
+    assert executed_as("zero").is_suspicious
+    assert not executed_as("cut").is_suspicious
+    assert not proposed().is_suspicious
 
 
 LOUD = (
@@ -130,7 +121,7 @@ def test_no_phrase_changes_a_reward(phrase, config):
     plain = trajectory_of(*steps, answered(), judgements=(WRONG,), f1s=(0.5,))
     loud = replace(
         plain,
-        proposals=(f"SELECT '{phrase}'",),
+        proposals=(Query(f"SELECT '{phrase}'"),),
         steps=tuple(
             replace(step, message=phrase, observation=step.observation and phrase)
             for step in plain.steps
@@ -344,7 +335,7 @@ def test_a_gold_that_cannot_be_read_gives_no_generation_reward():
 
 def test_a_call_without_an_observation_scores_nothing():
     # The last message asks to execute; nothing is run, and no verdict can follow.
-    lost = replace(executed(), status=None, observation=None)
+    lost = replace(executed(result_class=None), observation=None)
     steps = (proposed(), lost)
     trajectory = trajectory_of(*steps, ending=Ending.MAX_STEPS, f1s=(1.0,))
     assert scored(trajectory, ALL).step_rewards == (0.5, 2.0)
@@ -377,8 +368,8 @@ def test_a_verdict_before_a_proposal_in_one_message_is_about_the_one_before():
 
     run = ToolCall(name=ActionName.EXECUTE)
     trajectory = trajectory_of(
-        says(sql(0), run, proposal=0, status="ok"),
-        says(word("execution", "fail"), sql(1), run, proposal=1, status="ok"),
+        says(sql(0), run, proposal=0, result_class=ResultClass.OK),
+        says(word("execution", "fail"), sql(1), run, proposal=1, result_class=ResultClass.OK),
         says(word("execution", "pass"), word("memory"), proposal=1, num_kept=2),
         says(word("memory", "pass"), word("memory"), proposal=1, num_kept=2),
         answered(1),
@@ -402,8 +393,8 @@ def test_the_same_play_in_mtsql_r1_and_in_actions_earns_the_same():
         return replace(answered(number), action=action, earlier=tuple(earlier), **facts)
 
     r1 = trajectory_of(
-        says(first, run, number=0, status="ok", observation="{}"),
-        says(fail, second, run, number=1, status="ok", observation="{}"),
+        says(first, run, number=0, result_class=ResultClass.OK, observation="{}"),
+        says(fail, second, run, number=1, result_class=ResultClass.OK, observation="{}"),
         says(passed, look_up, number=1, num_kept=2, observation="{}"),
         says(coherent, Answer(), number=1),
         judgements=(WRONG, RIGHT),

@@ -29,6 +29,7 @@ from helpers.steps import (
     trajectory_of,
     verified,
 )
+from mtsql.chains.chain import Chain, Query, View
 from mtsql.config.learning import SelectionConfig
 from mtsql.config.run import RunConfig
 from mtsql.dialogue import Hardness
@@ -72,7 +73,7 @@ MENDED = trajectory_of(
     judgements=(WRONG, RIGHT),
     proposals=[SHOUTED, NAMES],
 )
-REBUILT = replace(MENDED, proposals=(COUNTED, NAMES))
+REBUILT = replace(MENDED, proposals=(Query(COUNTED), Query(NAMES)))
 LOOKED_ON = trajectory_of(
     proposed(),
     executed(result_class="ok"),
@@ -82,6 +83,26 @@ LOOKED_ON = trajectory_of(
     executed(result_class="ok"),
     answered(),
     proposals=[NAMES],
+)
+WHOLE = Chain((View(name="here", sql=SHOUTED), View(name="result", sql=NAMES)))
+CHAINED = trajectory_of(
+    proposed(),
+    proposed(1),
+    answered(1),
+    judgements=(WRONG, RIGHT),
+    proposals=(WHOLE.prefix(1), WHOLE),
+)
+RECHAINED = trajectory_of(
+    proposed(),
+    proposed(1),
+    corrected(2),
+    answered(2),
+    judgements=(WRONG, WRONG, RIGHT),
+    proposals=(
+        WHOLE.prefix(1),
+        WHOLE.replace_last(View(name="result", sql=COUNTED)),
+        WHOLE,
+    ),
 )
 MISSED = trajectory_of(proposed(), answered(), judgements=(WRONG,), proposals=[SHOUTED])
 NEVER_SAID = trajectory_of(proposed(), judgements=(), ending=Ending.MAX_STEPS)
@@ -183,6 +204,9 @@ def test_a_sample_is_read_with_its_facts(tmp_path):
         (replace(SEEN, ending=Ending.INFRA_FAULT), False, False, False),
         (UNJUDGED, False, False, False),
         (replace(SEEN, ending=Ending.MAX_STEPS), True, True, False),
+        # Another view is no correction; another last view is one.
+        (CHAINED, True, True, False),
+        (RECHAINED, True, True, True),
     ],
 )
 def test_right_wrong_and_neither(trajectory, is_scored, is_valid, is_correcting, tmp_path):
@@ -221,8 +245,8 @@ def test_an_interaction_shows_a_result_or_the_memory(steps, num_interactions, tm
 def test_the_text_of_an_outline_is_what_a_model_embeds(tmp_path):
     r1 = trajectory_of(
         replace(executed(result_class="empty"), earlier=(PROPOSE_IT,)),
-        replace(executed(), is_accepted=False),
-        replace(answered(), earlier=(ToolCall(name=ActionName.CORRECT, sql=COUNTED),)),
+        replace(executed(result_class=None), is_accepted=False),
+        replace(answered(1), earlier=(ToolCall(name=ActionName.CORRECT, sql=COUNTED),)),
         judgements=(WRONG, RIGHT),
         proposals=[NAMES, COUNTED],
     )
@@ -308,7 +332,7 @@ def test_of_identical_ones_the_shorter_or_the_earlier_stays(tmp_path):
 
 def test_near_duplicates_differ_in_literals_only(tmp_path):
     # Another literal, the same tree and the same actions; then another first query.
-    other = replace(MENDED, proposals=(SHOUTED.replace("PARIS", "ROME"), NAMES))
+    other = replace(MENDED, proposals=(Query(SHOUTED.replace("PARIS", "ROME")), Query(NAMES)))
     rows = item("d/0", MENDED, other, REBUILT, MISSED)
     assert kept_rows(tmp_path, rows) == [0, 2]
 
@@ -330,7 +354,9 @@ def test_one_of_each_cluster_is_kept(tmp_path):
     angles = [110, 0, 4, 20, 90, 35, 180]
     embedder = Planes({f"SELECT {angle}": angle for angle in angles})
     rows = item(
-        "d/0", MISSED, *(replace(MENDED, proposals=(f"SELECT {one}", NAMES)) for one in angles)
+        "d/0",
+        MISSED,
+        *(replace(MENDED, proposals=(Query(f"SELECT {one}"), Query(NAMES))) for one in angles),
     )
     write_trajectories(tmp_path / "0.parquet", rows)
     selection = select(tmp_path, SelectionConfig(), embedder=embedder)

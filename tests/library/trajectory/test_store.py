@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.places import ROOT
+from mtsql.chains.chain import Chain, Query, View
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
 from mtsql.query.match import ClauseMatch
+from mtsql.sql.records import ResultClass
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.reward import Reward
@@ -48,10 +50,8 @@ STEPS = (
         action=ToolCall(name=ActionName.EXECUTE),
         observation='{"rows": []}',
         proposal=0,
-        status="ok",
         num_rows=0,
-        is_suspicious=True,
-        result_class="empty",
+        result_class=ResultClass.EMPTY,
     ),
     Step(
         message="",
@@ -73,7 +73,8 @@ STEPS = (
         message="",
         action=Answer(),
         observation=None,
-        proposal=0,
+        proposal=1,
+        relation="extends",
         earlier=(
             ToolCall(name=ActionName.VERIFY, target="memory", verdict="pass"),
             ToolCall(name=ActionName.CORRECT, sql=SQL, view="result"),
@@ -87,9 +88,12 @@ FULL = Attempt(
         turn_id="d/1",
         steps=STEPS,
         ending=Ending.ANSWERED,
-        proposals=(SQL,),
-        judgements=(Judgement(ex=False, em=None, status="ok", message="m"),),
-        matches=(ClauseMatch(f1=0.8, coherence=None, is_parsed=True),),
+        proposals=(
+            Query(SQL),
+            Chain((View(name="v", sql=SQL), View(name="result", sql="SELECT 1"))),
+        ),
+        judgements=(Judgement(ex=False, em=None, status="ok", message="m"),) * 2,
+        matches=(ClauseMatch(f1=0.8, coherence=None, is_parsed=True),) * 2,
     ),
     dialogue_id="d",
     turn_index=1,
@@ -169,10 +173,10 @@ def test_duckdb_reads_the_same_files(tmp_path):
     write_trajectories(tmp_path / "a.parquet", [FULL, FAULT])
     with duckdb.connect() as connection:
         rows = connection.execute(
-            "SELECT ending, len(steps), reward.total, judgements[1].ex, steps[3].is_suspicious "
+            "SELECT ending, len(steps), reward.total, judgements[1].ex, steps[3].result_class "
             f"FROM '{tmp_path}/*.parquet' ORDER BY ending"
         ).fetchall()
-    assert rows == [("answered", 6, 0.1, False, True), ("infra_fault", 0, None, None, None)]
+    assert rows == [("answered", 6, 0.1, False, "empty"), ("infra_fault", 0, None, None, None)]
 
 
 def test_an_older_file_is_replaced_and_a_failed_write_leaves_it(tmp_path):

@@ -12,23 +12,25 @@ pytest.importorskip("ray", reason="the core install holds no Ray")
 from actors.learner.recorder import SPEC, step_facts, token_advantages
 from helpers.messages import ANSWER, EXECUTE, propose
 from helpers.shops import ALL, FIRST, IN_PARIS, SECOND
+from mtsql.chains.chain import Query
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import parse_action
 from mtsql.rewards.score import score
+from mtsql.sql.records import ResultClass
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.store import read_trajectories, write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
 
 
-def step(message: str, *, proposal: int | None, status: str | None = None) -> Step:
+def step(message: str, *, proposal: int | None, result_class: ResultClass | None = None) -> Step:
     return Step(
         message=message,
         action=parse_action(message),
         observation=None,
         proposal=proposal,
-        status=status,
+        result_class=result_class,
     )
 
 
@@ -44,7 +46,7 @@ def played(
         turn_id=spec.turn.turn_id,
         steps=steps,
         ending=ending,
-        proposals=proposals,
+        proposals=tuple(Query(sql) for sql in proposals),
         judgements=tuple(Judgement(ex=ex, em=em, status="ok", message="") for ex, em in verdicts),
     )
     tokens = TokenSequence(
@@ -67,7 +69,7 @@ def played(
 RIGHT = played(
     FIRST,
     step(propose(IN_PARIS), proposal=0),
-    step(EXECUTE, proposal=0, status="ok"),
+    step(EXECUTE, proposal=0, result_class=ResultClass.OK),
     step(ANSWER, proposal=0),
     proposals=(IN_PARIS,),
     verdicts=((True, True),),

@@ -168,7 +168,7 @@ def test_the_facts_are_counted(prepared: Path) -> None:
     # A trajectory may hold several kinds.
     assert sum(one.made for one in kinds.values()) >= len(rows)
     assert sum(one.share for one in kinds.values()) >= 1
-    corrected = sum(len(one.trajectory.proposals) > 1 for one in stored(prepared))
+    corrected = sum(len(one.trajectory.statements) > 1 for one in stored(prepared))
     assert facts["shares"]["corrected"] == pytest.approx(corrected / len(rows))
     assert {one.label.policy for one in stored(prepared)} == {"scripted"}
     assert {one.reward for one in stored(prepared)} == {None}

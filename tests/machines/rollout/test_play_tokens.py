@@ -224,7 +224,7 @@ def test_a_reply_without_room_for_a_token_behind_it_is_left_out(
     assert sequence.response_mask == (1,) * num_first + (0,) * 12 + (1,)
     assert trajectory.ending is Ending.MAX_TOKENS
     # One token is the whole call in this vocabulary, its end is missing: it was run.
-    assert trajectory.steps[1].status == "ok"
+    assert trajectory.steps[1].result_class == "ok"
 
 
 def test_a_message_cut_by_its_limit_is_ended_unsampled(database: Path, codec: Codec) -> None:

@@ -154,7 +154,7 @@ def test_rows_are_scored_and_keep_their_tokens(whole: Path) -> None:
         assert row.label == Label(policy="round_1", split="train", history_mode="gold", rl_step=0)
         assert row.group == row.trajectory.turn_id
         assert row.trajectory.ending is Ending.ANSWERED
-        is_right = row.trajectory.proposals == (IN_PARIS,)
+        is_right = row.trajectory.statements == (IN_PARIS,)
         assert row.reward is not None
         assert row.reward.outcome == (2.0 if is_right else 0.0)
         assert row.tokens.prompt_ids
