@@ -6,7 +6,7 @@ Doing it again is free: a stamp named after the lock's hash says that the enviro
     python3 docker/bootstrap.py --lock
 
 `core` leaves out torch, ray, verl and vLLM. `auto` is `gpu` where nvidia-smi lists one, else `cpu`.
-`--lock` resolves the dependencies anew.
+`--lock` resolves the dependencies again.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-"""The locks lie beside this file."""
+"""The locks are in this file's folder."""
 ROOT = HERE.parent
 PYTHONS = ("python3", "python3.12", "python3.11")
 MIN_FREE_GB = {"core": 1, "cpu": 6, "gpu": 25}
@@ -168,7 +168,7 @@ def lock_all(python: str | None) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--device", choices=("auto", "core", "cpu", "gpu"), default="auto")
-    parser.add_argument("--lock", action="store_true", help="write docker/requirements-*.lock anew")
+    parser.add_argument("--lock", action="store_true", help="write docker/requirements-*.lock")
     parser.add_argument("--python", help="a Python 3.11 or 3.12 (default: the first on PATH)")
     arguments = parser.parse_args()
     device = arguments.device

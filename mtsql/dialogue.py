@@ -1,4 +1,4 @@
-"""One record for a dialogue, whatever dataset it comes from."""
+"""One record for a dialogue of any dataset."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

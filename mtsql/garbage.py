@@ -9,7 +9,7 @@ from contextlib import contextmanager
 def long_lived_objects() -> Generator[None]:
     """Within it the collector leaves alone what exists now: it would look again and again in vain.
 
-    Not for ever: at the interpreter's end nobody would free what extensions have registered, and
+    Not for ever: at the interpreter's end nothing would free what extensions have registered, and
     nanobind (DuckDB) reports each such object on stderr as a leak.
     """
     gc.collect()

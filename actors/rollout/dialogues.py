@@ -15,7 +15,7 @@ from mtsql.trajectory.attempt import Attempt, Label
 async def play_dialogue(
     dialogue: Dialogue, schema: Schema, player: Player, sample: Sample, label: Label
 ) -> list[Attempt]:
-    """All turns of one dialogue, each a group of its own.
+    """All turns of one dialogue, each in its own group.
 
     With predicted history a turn waits for the one before it and remembers the agent's own SQL;
     with gold history the turns do not depend on each other and run together.

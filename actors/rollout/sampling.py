@@ -204,7 +204,7 @@ class Sampler:
         return played
 
     def _seeded(self, turn_id: str, attempt: int) -> Sample:
-        """The messages of one trajectory, each with random numbers of its own."""
+        """The messages of one trajectory, each with its own random numbers."""
         messages = itertools.count()
 
         async def sample(prompt_ids: Sequence[int], *, max_tokens: int) -> Sampled:

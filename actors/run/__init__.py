@@ -1,1 +1,1 @@
-"""The command's side of a run: stages one after another, each in a process of its own."""
+"""The command's side of a run: stages one after another, each in its own process."""

@@ -16,7 +16,7 @@ GRACE_S = 4.0
 
 @contextmanager
 def owned_processes() -> Iterator[None]:
-    """Adopt what our descendants leave behind, and end all of them behind the block.
+    """Adopt what our descendants leave behind, and end all of them after the block.
 
     A polite kill is Ctrl-C in the block, as in `kill_as_interrupt`.
     """
@@ -31,7 +31,7 @@ def owned_processes() -> Iterator[None]:
 def adopt_orphans() -> None:
     """Become the parent of what descendants leave behind.
 
-    Ray and vLLM start processes of their own; as their reaper we find every one of them as our
+    Ray and vLLM start their own processes; as their reaper we find every one of them as our
     descendant, and end nothing else.
     """
     if sys.platform == "linux":

@@ -2,8 +2,8 @@
 
 A file is a template; a line `---` parts the system message from the user message. Names: schema,
 history, question, max_steps. `compact.txt` serves every dialect, because it tells no task;
-`full.txt` tells the task of the `actions` dialect, and each other dialect has a file of its own
-name. `m_schema` is the task with another rendering of the schema.
+`full.txt` tells the task of the `actions` dialect, and each other dialect has a file of
+its name. `m_schema` is the task with another rendering of the schema.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ async def shown_schema(
     limits: QueryLimits,
     count_tokens: CountTokens,
 ) -> str:
-    """The text that stands for `$schema`; only `m_schema` asks the database."""
+    """The text that replaces `$schema`; only `m_schema` asks the database."""
     examples: Examples = {}
     render = compact_schema if config.prompt == "compact" else full_schema
     if config.prompt == "m_schema":

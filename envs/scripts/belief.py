@@ -32,8 +32,8 @@ class Belief:
     at most, and so of a forgotten condition and a value that is stored nowhere.
 
     Example, `city` is guessed in the wrong case and a column is wrong:
-        say()    SELECT color FROM shop WHERE city = 'Rome'    its error is seen and mended
-        say()    SELECT name FROM shop WHERE city = 'Rome'     its emptiness is seen and mended
+        say()    SELECT color FROM shop WHERE city = 'Rome'    its error is seen and corrected
+        say()    SELECT name FROM shop WHERE city = 'Rome'     its emptiness is seen and corrected
         say()    SELECT name FROM shop WHERE city = 'ROME'     all was noticed, nothing is standing
     """
 
@@ -130,7 +130,8 @@ class Belief:
 def misleading_columns(spec: TurnSpec) -> list[ColumnKey]:
     """Columns whose text values the agent is likely to write in the wrong case.
 
-    No earlier SQL shows a value of theirs, and the question does not spell it as the database does.
+    No earlier SQL shows one of their values, and the question does not spell it as the database
+    does.
     """
     known = {condition.column for past in spec.history for condition in text_conditions(past.sql)}
     spelt = {

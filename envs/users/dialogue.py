@@ -1,6 +1,6 @@
 """Users, who ask the questions of a dialogue, and dialogues played between a user and an agent.
 
-    ScriptedUser    asks given turns in order, whatever the agent answers
+    ScriptedUser    asks given turns in order, regardless of the answers
     SimulatedUser   asks what a callable says: a language model behind HTTP, a person
     GoalUser        (envs.users.goals) asks for a target query part by part, and again if it must
 

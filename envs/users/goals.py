@@ -99,7 +99,7 @@ def _stages(goal: exp.Select) -> Iterator[tuple[str, exp.Select]]:
     if where is not None:
         parts = [where.this]
         if isinstance(where.this, exp.And):
-            # Without its brackets an OR would reach over the ANDs beside it.
+            # Without brackets, the ANDs around an OR would take it apart.
             parts = [
                 exp.Paren(this=part) if isinstance(part, exp.Or) else part
                 for part in where.this.flatten()

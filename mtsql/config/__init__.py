@@ -1,1 +1,1 @@
-"""A recipe, typed: one file for each section, each key documented beside its default."""
+"""A recipe, typed: one file for each section, each key documented next to its default."""

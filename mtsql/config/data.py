@@ -26,5 +26,8 @@ class DataConfig(Section):
     num_train_dialogues: PositiveInt | None = None
     """Embedded: how many to generate. Real data: use only the first ones (None: all)."""
     num_valid_dialogues: PositiveInt | None = None
+    """The same for the split that may select checkpoints."""
     num_test_dialogues: PositiveInt | None = None
+    """The same for the held-out dialogues."""
     num_test_ood_dialogues: PositiveInt | None = None
+    """The same for the held-out dialogues of a domain that is not in train (embedded only)."""

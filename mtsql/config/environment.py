@@ -38,6 +38,7 @@ class EnvironmentConfig(Section):
     max_malformed: PositiveInt = 2
     """Unreadable messages in a row that end the turn."""
     max_prompt_tokens: PositiveInt = 4000
+    """A turn with a longer prompt ends before its first message."""
     max_response_tokens: PositiveInt = 8000
     """All steps of a turn together, observations included."""
     max_step_tokens: PositiveInt = 1000
@@ -47,5 +48,6 @@ class EnvironmentConfig(Section):
     preview_rows: PositiveInt = 5
     """Rows that an observation shows; the count is always given."""
     preview_cell_chars: PositiveInt = 60
+    """Of one previewed cell; a longer one is cut."""
     preview_chars: PositiveInt = 2000
     """All previewed cells of one observation together."""

@@ -19,8 +19,8 @@ class ScriptConfig(Section):
     missing_join: NonNegativeFloat = Field(default=0.0, le=1)
     """First proposals that leave out a join while they name its columns."""
     empty_result: NonNegativeFloat = Field(default=0.0, le=1)
-    """First proposals with a condition value that is stored nowhere: a slip of a value that was
-    said, a part of the stored one. Those of a forgotten condition have none."""
+    """First proposals with a condition value that is stored nowhere: a misspelling of the value
+    that was said, or a part of the stored one. Not combined with dropped_condition."""
     dropped_condition: NonNegativeFloat = Field(default=0.05, le=1)
     """First proposals that forget a condition of the dialogue."""
     execute: NonNegativeFloat = Field(default=0.5, le=1)
@@ -43,14 +43,19 @@ class FineTuneConfig(Section):
     batch_size: PositiveInt = 32
     """Trajectories in one optimizer step."""
     micro_batch_tokens: PositiveInt = 8192
+    """Tokens in one forward pass."""
     num_ranks: PositiveInt | None = None
     """Learner processes that share a batch; None: machine.gpus_per_node."""
     learning_rate: PositiveFloat = 1e-3
+    """The highest, after the warm-up."""
     warmup_steps: NonNegativeInt = 30
+    """Optimizer steps over which the learning rate rises from 0."""
     weight_decay: NonNegativeFloat = 0.01
+    """AdamW's."""
     lora_rank: NonNegativeInt = 0
-    """0: all parameters are learned."""
+    """Rank of LoRA adapters; 0: all parameters are learned."""
     lora_alpha: PositiveInt = 32
+    """LoRA's scale: an adapter counts lora_alpha / lora_rank."""
     save_every: PositiveInt = 200
     """Optimizer steps between checkpoints, from which a killed run resumes; the validation loss is
     measured at each."""
@@ -67,10 +72,16 @@ class WarmStartConfig(FineTuneConfig):
     """Supervised fine-tuning on scripted trajectories, before all else."""
 
     num_steps: PositiveInt | None = 600
+    """Optimizer steps; None: what num_epochs come to."""
     validation_share: NonNegativeFloat = Field(default=0.0, lt=1)
+    """Of the dialogues: kept out of learning, for the validation loss."""
     num_validation_dialogues: NonNegativeInt = 0
+    """Dialogues of the split `valid` that every checkpoint plays; the one with the best EX is kept.
+    0: the last one is kept."""
     scripts: ScriptConfig = ScriptConfig()
+    """What the scripts do, in shares."""
     trajectories_per_turn: PositiveInt = 2
+    """Scripted trajectories for each training turn."""
     corrections_per_turn: NonNegativeInt = 0
     """More trajectories for each turn that invites a wrong value, always looked at and corrected.
     The warm start learns their corrections only: they teach how to correct, not how often to
@@ -100,9 +111,11 @@ class SelfTaughtConfig(Section):
     """Rounds of sampling, rejection by difficulty and fine-tuning."""
 
     rounds: PositiveInt = 3
+    """In all; `mtsql selftaught --rounds` adds to them."""
     samples_per_item: PositiveInt = 20
     """Trajectories for each training turn that no earlier round has solved."""
     temperature: PositiveFloat = 0.7
+    """Of the sampling."""
     max_items: PositiveInt | None = None
     """Training turns to draw on, the same in every round; None: all."""
     items_per_file: PositiveInt = 32
@@ -110,8 +123,10 @@ class SelfTaughtConfig(Section):
     init: Literal["last", "base"] = "last"
     """What each round fine-tunes: the last round's model, or the one that the rounds began with."""
     replay: NonNegativeFloat = 0.0
-    """Scripted trajectories of the warm start learned beside each kept one, drawn anew in every
-    round among the right ones that looked, and learned whole, drills of corrections included: a
-    small model forgets what its own do not show."""
+    """Scripted trajectories of the warm start learned in addition to each kept one. Every round
+    draws them again from the right ones that looked, and learns them whole, drills of corrections
+    included: a small model forgets what its own trajectories do not show."""
     selection: SelectionConfig = SelectionConfig()
+    """Which trajectories are kept."""
     fine_tune: FineTuneConfig = FineTuneConfig()
+    """How they are learned."""

@@ -15,12 +15,15 @@ class MachineConfig(Section):
     """Where it runs."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto`: a GPU if there is one."""
     num_nodes: PositiveInt = 1
+    """Machines of the Ray cluster that learn."""
     gpus_per_node: PositiveInt = 1
     """On a CPU machine: learner ranks."""
     learner_threads: PositiveInt = 2
     """On a CPU machine: threads of the learner, which its ranks share, and of vLLM's engine."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Number format of vLLM and of the learner's forward passes."""
     rollout_memory_share: PositiveFloat = Field(default=0.6, le=1)
     """Share of a GPU's memory for vLLM's weights and cache."""
     rollout_cache_gb: PositiveInt = 1

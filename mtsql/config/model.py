@@ -15,14 +15,21 @@ class TinyModelConfig(Section):
     """A Qwen3 and a byte-level BPE tokenizer, both trained from scratch."""
 
     vocab_size: PositiveInt = 2048
+    """Tokens of the tokenizer that is trained with it."""
     hidden_size: PositiveInt = 192
+    """Width of a layer."""
     num_layers: PositiveInt = 4
+    """Decoder layers."""
     num_heads: PositiveInt = 6
+    """Attention heads."""
     num_kv_heads: PositiveInt = 2
+    """Heads of keys and values, shared by groups of attention heads."""
     head_dim: int = Field(default=32, ge=32, multiple_of=32)
     """vLLM's CPU attention works on multiples of 32."""
     intermediate_size: PositiveInt = 512
+    """Width of the MLP."""
     max_position: PositiveInt = 2048
+    """Tokens of prompt and response together, at most."""
 
 
 class ModelConfig(Section):

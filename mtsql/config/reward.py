@@ -29,9 +29,11 @@ class RewardConfig(Section):
     """Weights of the reward's parts, and how they are given out."""
 
     preset: Literal["mtsql_r1"] | None = None
-    """Fills the keys that are not given beside it; see REWARD_PRESETS."""
+    """Fills the keys that are not given along with it; see REWARD_PRESETS."""
     ex: NonNegativeFloat = 1.0
+    """Outcome: the last proposal matches gold by execution."""
     em: NonNegativeFloat = 1.0
+    """Outcome: the last proposal matches gold by its clauses."""
     verify: NonNegativeFloat = 0.1
     """Process reward of an execution verdict that agrees with gold, on the step's last token."""
     coherence: NonNegativeFloat = 0.0
@@ -41,11 +43,11 @@ class RewardConfig(Section):
     it; over a trajectory this sums to the F1 of the last proposal."""
     verdicts: Literal["each", "mean"] = "mean"
     """`each`: every verdict that counts pays its weight. `mean`: all verdicts of one kind share it,
-    so that a mistake made on purpose, found and mended, pays no more than a right first proposal.
-    """
+    so that a mistake made on purpose, found and corrected, pays no more than a right first
+    proposal."""
     verdict_table: Literal["gold", "reference"] = "gold"
     """`gold`: a verdict is right if "pass" stands for a result that matches gold. `reference`: the
-    table of MTSQL-R1's code, which never asks gold and pays "pass" on whatever runs; for
+    table of MTSQL-R1's code, which never asks gold and pays "pass" on anything that runs; for
     comparisons only."""
     coherent_from: PositiveFloat = Field(default=1.0, le=1)
     """Coherence (clause F1 with values) from which on a proposal counts as coherent."""

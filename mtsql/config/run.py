@@ -24,22 +24,31 @@ class RunConfig(Section):
     """One experiment, whole."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the run's folder: letters, digits, dots, dashes and underscores."""
     seed: int = 1
+    """Of weights, scripts, order and draws; the data have their own."""
     run_dir: Path | None = None
     """Default: runs/NAME."""
     data: DataConfig = DataConfig()
+    """Which dialogues."""
     model: ModelConfig
+    """Where the policy starts from."""
     environment: EnvironmentConfig = EnvironmentConfig()
+    """How a turn is played."""
     sql: SqlConfig = SqlConfig()
+    """How its SQL is run."""
     warm_start: WarmStartConfig | None = WarmStartConfig()
     """None: what follows starts from model.path as it is."""
     selftaught: SelfTaughtConfig | None = None
     """None: RL starts from the warm start."""
     reward: RewardConfig = RewardConfig()
+    """What a trajectory is worth."""
     rl: RLConfig | None = RLConfig()
     """None: stop after the warm start."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """What is judged, and how."""
     machine: MachineConfig = MachineConfig()
+    """Where it runs."""
 
     @property
     def folder(self) -> Path:

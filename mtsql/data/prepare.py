@@ -245,7 +245,7 @@ def carve_valid(
     """Split into (train, valid) by whole databases; valid takes at most `share` of the turns.
 
     Databases are walked in the order of a hash of seed and name, so that a database falls the same
-    way whatever others there are, and one is taken whenever it still fits. With two databases or
+    way in any dataset, and one is taken whenever it still fits. With two databases or
     more valid gets at least one, the smallest; with one it is empty.
     """
     turns_of: Counter[str] = Counter()

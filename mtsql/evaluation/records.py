@@ -13,6 +13,6 @@ class Judgement:
     """The prediction's QueryStatus, or "gold_failed", "no_answer", "infra_fault", "too_many"."""
     message: str = ""
     ex_strict: bool | None = None
-    """As `ex`, with DISTINCT kept and columns in place; None also when nobody asked for it."""
+    """As `ex`, with DISTINCT kept and columns in place; None also when it was not asked for."""
     is_empty: bool = False
     """Neither query gave a row: they match, and it says little."""

@@ -2,7 +2,7 @@
 
 QM is the share of turns that match, IM the share of dialogues in which every turn matches, each
 under EX and under EM (Yu et al., ACL 2019). A turn that could not be judged is in no denominator;
-it is counted beside it. Companions of EX show how many matches may be luck.
+it is counted separately. Companions of EX show how many matches may be luck.
 """
 
 from collections import Counter
@@ -74,7 +74,7 @@ class Scores:
     statuses: Mapping[str, int]
     """Turns by status; sums to num_turns."""
     ex_strict: Share | None = None
-    """Turns whose rows match with DISTINCT kept and columns in place; None: nobody asked."""
+    """Turns whose rows match with DISTINCT kept and columns in place; None: not asked for."""
     num_empty_matches: int = 0
     """Turns that match under EX because neither query gives a row."""
     executed: Share | None = None

@@ -44,8 +44,8 @@ def unstored_value(
 ) -> UnstoredValue | None:
     """Write the value of one condition so that hardly any row can meet it.
 
-    Whoever sees the empty result can mend it: the meant value stands in `said`, or it contains the
-    written one, so that a lookup of what is stored shows it.
+    A policy that sees the empty result can correct it: the intended value is in `said`, or it
+    contains the written one, so that a lookup of the stored values shows it.
 
         city = 'New York'     'York', 'New': a part of what is stored
         kind = 'Dog'          'Dogs', where `said` has the plural
@@ -81,7 +81,7 @@ def unstored_value(
 def _deciding_values(
     tree: exp.Expr, sql: str, schema: Schema, avoid: Collection[ColumnKey]
 ) -> Iterator[_Value]:
-    """Literals without whose condition's rows the whole query has none, or counts none."""
+    """Literals whose condition decides: if it selects no row, the query gives none or counts 0."""
     columns = names_of(schema).tables_by_column
     scopes = Scopes()
     for comparison in tree.find_all(exp.EQ, exp.GT, exp.GTE, exp.LT, exp.LTE):
@@ -136,7 +136,7 @@ def _is_decisive(comparison: exp.Expr) -> bool:
 
 
 def _shows_emptiness(select: exp.Select) -> bool:
-    """Without rows it is empty, all NULL or a single zero; a count beside others is none of them.
+    """Without rows it is empty, all NULL or a single zero, not a zero among other columns.
 
     Within another query a count of nothing is a number like any other.
     """

@@ -1,4 +1,4 @@
-"""The agent's protocol: four typed actions and an ending, whatever the dialect."""
+"""The agent's protocol: four typed actions and an ending, the same in every dialect."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -103,7 +103,7 @@ def flip_case(sql: str, columns: Collection[ColumnKey], *, question: str = "") -
     """Write every text value of these columns in another case.
 
     Args:
-        question: where it spells a value in a case of its own, that is the one; else `other_case`.
+        question: where it spells a value in another case, that case is used; else `other_case`.
     """
     return edit_sql(
         sql,

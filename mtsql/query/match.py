@@ -39,7 +39,7 @@ class ClauseMatch:
 
 @lru_cache(maxsize=8192)
 def match_clauses(sql: str, gold_sql: str, names: Names) -> ClauseMatch:
-    """Never raises, whatever the texts are."""
+    """Never raises, for any texts."""
     exact, loose = _clauses(sql, names, True), _clauses(sql, names, False)
     return ClauseMatch(
         f1=_f1(loose, _clauses(gold_sql, names, False)),

@@ -23,11 +23,11 @@ class Names:
     tables_by_column: Mapping[str, frozenset[str]]
     """The tables that have a column of this name."""
     merged: Mapping[str, str]
-    """`table.column` to the one that stands for all columns linked to it by foreign keys."""
+    """`table.column` to the one that represents all columns linked to it by foreign keys."""
 
 
 def names_of(schema: Schema) -> Names:
-    """One object for equal schemas: each rollout of a group may bring a copy of its own."""
+    """One object for equal schemas: each rollout of a group may bring its own copy."""
     return _NAMES.of(schema)
 
 

@@ -1,4 +1,4 @@
-"""SQL text as a tree and as tokens, in SQLite's dialect, whatever the text is."""
+"""SQL text as a tree and as tokens, in SQLite's dialect, for any text."""
 
 from collections.abc import Container
 

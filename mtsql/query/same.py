@@ -8,7 +8,7 @@ case of names and keywords do not count; that of text values does, because the d
     SELECT m = "May"     SELECT m = 'May'          same: SQLite compares with a text
     SELECT 1; SELECT 2   SELECT 1                  different: the first is refused when it runs
 
-EX has a rule of its own (`mtsql.evaluation.ex.text.same_tokens`), because it gives a verdict
+EX has its own rule (`mtsql.evaluation.ex.text.same_tokens`), because it gives a verdict
 without running a query: there two texts may only be the same if nothing can tell their rows apart.
 Here no schema is known, so a name in double quotes counts as a text wherever a comparison or a
 list after IN has its value; it costs nothing but one more query or verdict if it is a column.

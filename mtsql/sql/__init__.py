@@ -22,7 +22,7 @@ real pool; none changes or makes a file, and the pool answers afterwards.
 - look-alikes: what only looks dangerous runs, with the rows that it must give
 
 A file is read as it stands: an SQLite database with changes in a write-ahead log or a rollback
-journal beside it is refused, when the pool starts and while it runs.
+journal next to it is refused, when the pool starts and while it runs.
 
 Not covered: work units on DuckDB and PostgreSQL, so that a verdict on a slow query depends on the
 machine's load there; a server's own memory; what the owner's own views and functions do on a

@@ -29,7 +29,7 @@ class Sink(Protocol):
 
 
 class Call:
-    """One `execute_many`: results come in any order and go out in that of the requests."""
+    """One `execute_many`: results come in any order and are returned in that of the requests."""
 
     def __init__(self, num_requests: int) -> None:
         self._payloads: list[bytes] = [b""] * num_requests

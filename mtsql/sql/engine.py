@@ -52,7 +52,7 @@ UNCOUNTED = "work units (max_vm_steps): a verdict on a slow query depends on the
 
 
 MAX_MESSAGE_CHARS = 1000
-"""A message may hold a name or a value from the query, and those have no bounds of their own."""
+"""A message may hold a name or a value from the query, and those are unbounded."""
 
 
 FETCH_ROWS = 64
@@ -71,7 +71,7 @@ class Engine(Protocol):
     """Limits that this database cannot keep by itself; the pool's processes bound some of them."""
 
     def execute(self, sql: str, limits: QueryLimits) -> QueryResult:
-        """Run one statement; whatever it does is a result, never an exception."""
+        """Run one statement; its failure, too, is a result and never an exception."""
         ...
 
     def close(self) -> None: ...

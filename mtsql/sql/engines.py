@@ -53,7 +53,7 @@ def open_engine(address: str | Path, *, memory_bytes: int) -> Engine:
 
 
 def unmerged(address: str | Path) -> Path | None:
-    """The file beside an SQLite database whose changes are not in the database's file yet."""
+    """The file next to an SQLite database whose changes are not in the database's file yet."""
     path = file_of(address)
     return None if path is None or _is_duckdb(address) else unmerged_file(path)
 

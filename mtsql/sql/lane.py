@@ -1,6 +1,6 @@
 """A group of workers that share one queue and one idea of how long a query may take.
 
-As on a motorway, the slow ones have a lane of their own. A pool has two: every query starts in the
+As on a motorway, the slow ones have their own lane. A pool has two: every query starts in the
 quick lane, whose limits are a few milliseconds; one that meets them starts again in the slow lane,
 where only its own limits hold. So a hundred short queries never queue behind one long one, and no
 verdict depends on the lane. A lane decides who gets which job, who is killed and who is replaced;

@@ -29,7 +29,7 @@ from mtsql.sql.wire import RequestRow, encode, request_row
 QUICK_LIMITS = QueryLimits(timeout_s=0.02, max_vm_steps=500_000)
 """Benchmark queries need far less (0.03 ms at the median); a runaway delays others by 20 ms."""
 SLOW_LIMITS = QueryLimits(timeout_s=float("inf"), max_vm_steps=1 << 62)
-"""The slow lane adds no limit of its own."""
+"""The slow lane adds no further limit."""
 QUICK_WINDOW = 8
 """More saves messages; fewer leaves fewer queries behind one that takes its 20 ms."""
 SLOW_WINDOW = 1
@@ -88,7 +88,7 @@ class LocalPool:
         """
         Args:
             databases: by db_id, SQLite files, DuckDB files that end in .duckdb, or SQLAlchemy URLs;
-                nobody may write to them while the pool runs.
+                no one may write to them while the pool runs.
             num_workers: processes per lane: so many short and so many long queries run at once.
             memory_mb: address space of one worker, at least 128.
             cache_bytes: approximate size of the result cache; 0 turns it off.
@@ -242,7 +242,7 @@ class LocalPool:
         Only of databases that have been used; what a server holds is not looked at.
 
         Args:
-            rehash: read each file anew; otherwise only those whose time or size differ.
+            rehash: read each file again; otherwise only those whose time or size differ.
         """
         used = [one for one in self._databases.values() if one.path is not None and one.digest]
         for database in used:

@@ -113,11 +113,11 @@ WRITE_STATES = ("25006", "42501")
 MEMORY_STATES = ("53100", "53200", "53400", "54000")
 PARAMETER_STATES = ("08P01", "42P02")
 FAULT_STATES = ("08", "28", "3D", "40", "53300", "55P03", "57", "58", "XX001", "XX002")
-"""The server, its disk, its locks or its administrator: nobody's verdict."""
+"""The server, its disk, its locks or its administrator: no verdict on the query."""
 
 
 class TextLoader(Loader):
-    """What PostgreSQL would show, whatever the database's encoding let in."""
+    """What PostgreSQL would show, even if the database's encoding let broken text in."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", errors="replace")
@@ -155,7 +155,7 @@ def plain_adapters() -> AdaptersMap:
 
 
 class PostgresEngine(SqlalchemyEngine):
-    """A warm connection as a role that may only read; each query is a transaction of its own."""
+    """A warm connection as a role that may only read; each query is its own transaction."""
 
     NOT_ENFORCED: ClassVar[tuple[str, ...]] = (
         UNCOUNTED,

@@ -37,7 +37,7 @@ def absolute(address: str | Path) -> str:
 
 
 class Database:
-    """One entry: a file, or a server, of which nobody here can tell whether it is still the same.
+    """One entry: a file, or a server, which may have changed without our seeing it.
 
     A file that changes makes every query on it a fault, until its old content is back: results
     before and after would not be about the same data.

@@ -3,7 +3,7 @@
 The owner of a `LocalPool` serves it under a name that the kernel keeps (an abstract socket: no file
 to leave behind); an executor in any other process of the same user connects to it. What callers
 ask in the same moment travels in one message, and each result returns when it is there, so that
-nobody waits for a stranger's long query.
+no caller waits for another one's long query.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ def _is_same_user(writer: asyncio.StreamWriter) -> bool:
 
 
 def _connected(name: str) -> socket.socket:
-    """Raises OSError when nobody listens; a Unix socket connects without waiting."""
+    """Raises OSError when no server listens; a Unix socket connects without waiting."""
     connection = socket.socket(socket.AF_UNIX)
     connection.setblocking(False)
     try:

@@ -85,8 +85,8 @@ class OutOfTimeError(Exception):
 class SqlalchemyEngine:
     """A warm connection; `execute` turns every outcome into a `QueryResult`.
 
-    A lost connection is opened anew by the next query, and one that was dead already costs nothing:
-    its query is run again.
+    The next query opens a lost connection again. One that was dead already costs nothing: its query
+    is run again.
     """
 
     NOT_ENFORCED: ClassVar[tuple[str, ...]] = (
@@ -168,7 +168,7 @@ class SqlalchemyEngine:
                 return collect(columns, self._rows(cursor, limits, started_s), limits, started_s)
         except self._errors as error:
             if not isinstance(error, (OutOfTimeError, exc.DBAPIError)) or self._is_lost(error):
-                self.close()  # whatever state the driver is in, the next query starts afresh
+                self.close()  # the driver may be in any state; the next query starts afresh
             return self._explain(error, sql, limits, time.monotonic() - started_s)
         finally:
             self._roll_back()

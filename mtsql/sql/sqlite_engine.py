@@ -90,7 +90,7 @@ decode_text = partial(str, encoding="utf-8", errors="replace")
 def unmerged_file(path: Path) -> Path | None:
     """The write-ahead log or rollback journal of changes that a database's file lacks, if any.
 
-    It stands beside the file that a link leads to, for that is where SQLite looks for it. A log
+    It is next to the file that a link leads to, because SQLite looks for it there. A log
     whose changes are in the file already counts too, until it is emptied.
     """
     real = path.resolve()
@@ -108,7 +108,7 @@ def unmerged_file(path: Path) -> Path | None:
 class SqliteEngine:
     """A warm, immutable, read-only connection; `execute` turns every outcome into a `QueryResult`.
 
-    The file must not change while the engine is open, and what stands in a journal beside it is not
+    The file must not change while the engine is open, and what is in a journal next to it is not
     seen (immutable=1 skips locks, journals and change checks): whoever owns the engine looks for an
     `unmerged_file`, and opens a new engine when size or mtime differ.
     """

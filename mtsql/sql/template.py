@@ -5,7 +5,7 @@
 
 A fresh interpreter takes 60 ms to load what a worker needs, a fork of this one takes 6 ms: that is
 how soon a killed worker is replaced. It holds one thread and no open file but its socket, so that
-forking it is safe, whatever threads and libraries the pool's own process holds.
+forking it is safe, no matter which threads and libraries the pool's own process holds.
 
 This is what `multiprocessing`'s fork server does, and more than it offers. There a worker's parent
 does not say how it ended: the pool must tell an engine that crashed, which is the query's fault,

@@ -79,7 +79,7 @@ def decode(payload: bytes) -> QueryResult:
     )
 
 
-def frame(value: Any) -> bytes:  # noqa: ANN401 - whatever marshal can hold
+def frame(value: Any) -> bytes:  # noqa: ANN401 - anything that marshal can hold
     """One message on a stream: its length in 4 bytes, then its body."""
     body = marshal.dumps(value, MARSHAL_VERSION)
     return len(body).to_bytes(HEADER_BYTES, "big") + body

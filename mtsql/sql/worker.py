@@ -30,7 +30,7 @@ MAX_OPEN_DATABASES = 64
 HEAP_SHARE = 0.75
 """Of the process's memory for SQLite's heap: it fails first, and as an error of one query."""
 DUCKDB_SHARE = 0.4
-"""The same for DuckDB, whose library and threads take more address space beside their data."""
+"""The same for DuckDB, whose library and threads take address space in addition to the data."""
 M_ARENA_MAX = -8
 """From malloc.h."""
 RECV_BYTES = 1 << 18
@@ -52,7 +52,7 @@ class EngineShelf:
         self._engines: OrderedDict[str, tuple[Identity, Engine]] = OrderedDict()
 
     def get(self, db_id: str, identity: Identity) -> Engine:
-        """Raises whatever the driver does when the database cannot be opened."""
+        """Raises what the driver raises when the database cannot be opened."""
         known = self._engines.get(db_id)
         if known is not None and known[0] == identity:
             self._engines.move_to_end(db_id)
@@ -84,7 +84,7 @@ def run_job(
         engine = shelf.get(db_id, identity)
     except MemoryError:
         raise  # this process holds too much: the query starts again in a fresh one
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises, the worker lives on
+    except Exception as error:  # noqa: BLE001 - any driver error; the worker lives on
         reason = f": {error}" if isinstance(error, CannotOpenError) else ""
         return QueryResult(
             status=QueryStatus.INFRA_FAULT,

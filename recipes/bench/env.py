@@ -3,7 +3,7 @@
 A scripted agent proposes the gold SQL, executes it and answers, again and again over the held-out
 turns of the embedded data; every query is in the pool's cache. A dialogue's figure is the mean of
 its three steps as it waits for them; a run's is the median of its dialogues; and what is printed,
-the median of the runs. Nobody waits for a model here, so the loads are heavier than any training.
+the median of the runs. Nothing waits for a model here, so the loads are heavier than any training.
 """
 
 import asyncio
@@ -139,7 +139,7 @@ def crowd_mb(databases: Mapping[str, Path], specs: Sequence[TurnSpec]) -> float:
 
 
 def run(*, num_dialogues: int, num_runs: int, as_json: bool) -> None:
-    """Measure on the embedded data, with a Ray of our own, and print the figures."""
+    """Measure on the embedded data, with our own Ray, and print the figures."""
     with (
         tempfile.TemporaryDirectory() as scratch,
         Progress(console=Console(stderr=True), transient=True) as bar,

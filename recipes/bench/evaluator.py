@@ -1,4 +1,4 @@
-"""`mtsql bench evaluator`: verdicts and speed beside a checkout of the official evaluator.
+"""`mtsql bench evaluator`: our verdicts and speed, compared with a checkout of the official one.
 
 Both judge the same pairs on the same core, in turn: the gold queries of the held-out dialogues,
 against predictions that are new in every run and differ from each other. Ours keeps its processes
@@ -48,7 +48,7 @@ LIMITS = QueryLimits(
     max_bytes=300_000_000,
     max_cells=20_000_000,
 )
-"""The official evaluator has none."""
+"""The official evaluator has no limits."""
 SUITE_SHARE = 0.2
 """Of the pairs: one on a suite takes 39 times as long."""
 SUITE_DATABASES = 4
@@ -82,7 +82,7 @@ class Tally:
 
 
 class Comparison:
-    """Our verdicts beside the official ones."""
+    """Our verdicts and the official ones."""
 
     def __init__(self) -> None:
         self.tallies: dict[str, Tally] = {}
@@ -153,7 +153,7 @@ def run(
     """Measure and print; returns how many verdicts differ.
 
     Args:
-        data: a prepared dataset; the embedded one is generated when there is none.
+        data: a prepared dataset; None: the embedded one is generated.
 
     Raises:
         UserError: a folder or a package is missing.

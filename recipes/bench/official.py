@@ -1,4 +1,4 @@
-"""A checkout of the official evaluator, run beside ours in a process that may hang or die."""
+"""A checkout of the official evaluator, run in a separate process that may hang or die."""
 
 import json
 import queue
@@ -55,7 +55,7 @@ class Official:
     core: int | None = None
     """The only core it may use."""
     timeout_s: float = 20.0
-    """A pair that takes longer hangs: the process is killed and the next pair begins anew."""
+    """A pair that takes longer hangs: the process is killed and the next pair gets a new one."""
 
     def judge(
         self,

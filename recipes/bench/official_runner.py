@@ -1,6 +1,6 @@
 """The official evaluator, run as it is: one pair at a time, with its verdicts and its time.
 
-A program of its own, for an interpreter that has nltk and sqlparse, which this project does not
+A separate program, for an interpreter that has nltk and sqlparse, which this project does not
 need. It reads one JSON object that says what to do and then one pair a line, and answers each pair
 with one line at once, so that its reader sees where it hangs.
 
@@ -71,7 +71,7 @@ def judge(
                     progress_bar_for_each_datapoint=False,
                 )
             )
-    except Exception as error:  # noqa: BLE001 - whatever it is, the official script ends with it
+    except Exception as error:  # noqa: BLE001 - the official script ends with any of them
         answer["error"] = f"{type(error).__name__}: {error}"[:300]
     answer["seconds"] = time.perf_counter() - started
     answer["cpu_s"] = time.process_time() - cpu_started

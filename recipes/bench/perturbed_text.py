@@ -1,4 +1,4 @@
-"""Edits of a query as text, whatever it means: quoting, case, comments, spacing, broken SQL."""
+"""Edits of a query as text, blind to its meaning: quoting, case, comments, spacing, broken SQL."""
 
 import re
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """`mtsql bench sql`: calls a second through the SQL pool's Ray actor, and what disturbs them.
 
-Clients are processes of their own, each with several callers that wait for one answer before they
+Clients are separate processes, each with several callers that wait for one answer before they
 ask again. Queries are the gold SQL of the held-out dialogues, made distinct by a comment, so that
 neither the cache nor a running twin answers them. Peers run the same queries in the same clients,
 in turn with ours. Figures are medians over the runs.
@@ -132,10 +132,10 @@ def run(
     peers: Mapping[str, Path],
     as_json: bool,
 ) -> None:
-    """Start a Ray of our own, load the pool, and print the figures.
+    """Start our own Ray, load the pool, and print the figures.
 
     Args:
-        dataset_folder: a prepared dataset; None: the embedded one, made anew.
+        dataset_folder: a prepared dataset; None: the embedded one, generated.
         seconds: of each load in each run.
         peers: checkouts by the names in `PEERS`.
 

@@ -27,11 +27,11 @@ def add(commands: Commands) -> None:
         default=[],
         type=peer,
         metavar="NAME=CHECKOUT",
-        help="nemo_gym or skyrl, measured beside ours; repeatable",
+        help="nemo_gym or skyrl, measured as well; repeatable",
     )
     _add_runs(parser)
 
-    text = "our verdicts and speed beside the official evaluator's"
+    text = "our verdicts and speed compared with the official evaluator's"
     parser = add_command(parts, "evaluator", evaluator, text)
     parser.add_argument(
         "--official",
@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
     _add_count(parser, "--dialogues", 64, "at a time")
     _add_runs(parser)
 
-    text = "a self-taught round's sampling beside vLLM generating the same tokens offline"
+    text = "a self-taught round's sampling compared with vLLM generating the same tokens"
     parser = add_command(parts, "sampling", sampling, text)
     add_recipe(parser)
     parser.add_argument("--model", type=Path, help="a model folder (default: the run's warm start)")

@@ -51,7 +51,7 @@ class Finding:
     """Empty: as it should be."""
     fix: str = ""
     is_fatal: bool = True
-    """The embedded demo cannot run before this is mended."""
+    """The embedded demo cannot run before this is fixed."""
 
 
 def add(commands: Commands) -> None:

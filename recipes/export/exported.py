@@ -21,7 +21,7 @@ class Exported:
     num_other_tokens: int = 0
     """Sampled in tokens that their text does not give back."""
     num_rendered: int = 0
-    """Those of which the model's chat template renders the text that was played."""
+    """Those whose text the model's chat template renders exactly as it was played."""
     longest: int = 0
     """Tokens of the longest conversation."""
     has_empty_reasoning: bool

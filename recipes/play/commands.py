@@ -127,7 +127,7 @@ def read_command(first: str, more: NextLine, speech: Speech) -> Command:
         more: gives the lines that follow, of a pasted message or after a backslash.
 
     Raises:
-        BadCommand: it is none, or has no form in the dialect.
+        BadCommand: not a command, or one that the dialect cannot say.
     """
     text = first.strip()
     if text.startswith("<"):

@@ -1,4 +1,4 @@
-"""What `mtsql score` writes: rows, and a summary beside them; never over what it reads."""
+"""What `mtsql score` writes: rows, and a summary next to them; never over what it reads."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def make_room(out: Path) -> None:
 
 
 def write_scores(out: Path, rows: Iterable[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
-    """One row a line, and the summary beside them."""
+    """One row a line, and the summary next to them."""
     text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     # A message may quote half of a surrogate pair, which UTF-8 lacks: \ud800 in JSON's spelling.
     write_whole(out, text.encode("utf-8", "backslashreplace").decode("utf-8"))

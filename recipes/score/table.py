@@ -20,7 +20,7 @@ def print_table(
     num_outside: int,
     with_dialogues: bool,
 ) -> None:
-    """Shares by hardness and by turn, then partial scores, then what stands behind them.
+    """Shares by hardness and by turn, then partial scores, then what lies behind the figures.
 
     Args:
         num_outside: predictions that Spider's parser does not read.

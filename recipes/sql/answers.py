@@ -28,7 +28,7 @@ def databases_of(db: str | None, db_root: Path | None) -> dict[str, str | Path]:
     """Databases by the names that requests use; --db comes first and is the default.
 
     Raises:
-        ConfigError: neither is given, or the URL is none.
+        ConfigError: neither is given, or the text is not a URL.
         DataError: a file or folder is missing.
     """
     found: dict[str, str | Path] = {}
@@ -155,7 +155,7 @@ async def _answer_lines(
                 name, task = item
                 [result] = await task
                 write(_line(name, result))
-        finally:  # nobody reads the answers any more: read no more requests either
+        finally:  # the answers have no reader any more: read no more requests either
             reader.cancel()
     if fault is not None:
         raise fault

@@ -13,7 +13,7 @@ from mtsql.shown.results import json_cell
 from mtsql.sql.records import QueryResult
 
 READABLE_WIDTH = 12
-"""A column that is folded more narrowly is no column any more."""
+"""Below this width a folded column is no longer readable."""
 PIPE_WIDTH = 2000
 """Of a table that goes to a file or a pipe: each of its rows is padded to the widest one."""
 

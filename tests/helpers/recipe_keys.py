@@ -60,7 +60,8 @@ def _default(field: FieldInfo, section: type[BaseModel] | None) -> str:
     if section is not None:
         return "`null`" if field.default is None else "see below"
     choices = [one for one in _choices(field.annotation) if one != field.default]
-    others = f" (or {', '.join(f'`{one}`' for one in choices)})" if choices else ""
+    word = "of" if isinstance(field.default, tuple) else "or"
+    others = f" ({word} {', '.join(f'`{one}`' for one in choices)})" if choices else ""
     return f"`{_yaml(field.default)}`{others}"
 
 

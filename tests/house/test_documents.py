@@ -42,6 +42,10 @@ def test_the_keys_are_those_of_the_code() -> None:
     )
 
 
+def test_every_key_has_a_meaning() -> None:
+    assert [line for line in rendered().splitlines() if line.endswith("|  |")] == []
+
+
 def test_every_command_is_explained() -> None:
     explained = [names(words) for words in examples(TEXTS["recipes/README.md"])]
     assert [command for command in commands() if command not in explained] == []

@@ -78,7 +78,7 @@ PREPOSITIONS: Mapping[str, str] = {
     "name": "named",
     "origin": "from",
 }
-"""The short way to say a condition on a column: "in Rome" beside "with city Rome"."""
+"""The short way to say a condition on a column: "in Rome" for "with city Rome"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ INSTANCES: Mapping[Role, tuple[int, ...]] = {
 ABSENT_SHARE = 0.02
 """How often a turn tries to ask for a value that no row holds; some tries find no such question."""
 MAX_TRIES = 60
-"""Candidates for one turn before the dialogue is begun anew."""
+"""Candidates for one turn before the dialogue is started over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

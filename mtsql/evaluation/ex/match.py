@@ -2,12 +2,12 @@
 
 The semantics of the test-suite evaluator (Zhong et al., EMNLP 2020; taoyds/test-suite-sql-eval):
 rows are a bag, or a sequence when gold asks for an order; columns may be permuted, their names are
-ignored; 1 equals 1.0; two empty results are equal, whatever their columns.
+ignored; 1 equals 1.0; two empty results are equal, even if their columns differ.
 
 The official search for a permutation draws rows at random to rule columns out. That changes its
 time and never its verdict; here the search is bounded and draws nothing. One oddity shows in
 verdicts and is followed: before rows are compared, the cells of each are sorted by their text, so
-that a row with 1 beside 10 does not equal one with 1.0 beside 10.
+that a row with 1 next to 10 does not equal one with 1.0 next to 10.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ class ResultRows:
 
     @cached_property
     def hash_sum(self) -> int:
-        """Equal for equal rows, in whatever order rows and columns are."""
+        """Equal for equal rows, in any order of rows and columns."""
         return sum(map(hash, chain.from_iterable(self.rows)))
 
     @cached_property
@@ -51,7 +51,7 @@ class ResultRows:
 
     @cached_property
     def fractions(self) -> set[Cell]:
-        """Numbers that are spelled as 1.0 is, whatever their value."""
+        """Numbers of the type that is written with a decimal point, such as 1.0."""
         return {cell for cell in chain.from_iterable(self.rows) if type(cell) is float}
 
     @cached_property
@@ -162,7 +162,7 @@ def strict_match(gold: ResultRows, pred: ResultRows, *, ordered: bool) -> bool:
 
 def _can_be_permuted(gold: ResultRows, pred: ResultRows, ordered: bool) -> bool:
     if ordered:
-        # Rows stay where they are, so each column must be found as a whole.
+        # Rows stay where they are, so each column must be found whole.
         return Counter(gold.columns) == Counter(pred.columns)
     return gold.bag == pred.bag or _has_permutation(gold.columns, pred.columns)
 

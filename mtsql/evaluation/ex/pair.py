@@ -263,7 +263,7 @@ def _learn(
 
 
 def _enough(case: Case, gold: ResultRows | QueryResult | None) -> QueryLimits:
-    """A prediction with more rows than gold is wrong, whatever they are: no more are fetched."""
+    """A prediction with more rows than gold is wrong in any case: no more are fetched."""
     if not case.cut_rows or not isinstance(gold, ResultRows) or gold.truncated:
         return case.limits
     num_rows = max(LEAST_ROWS, 1 << len(gold.rows).bit_length())

@@ -1,4 +1,4 @@
-"""Predictions with the values of gold in place of their own (the official option plug_value).
+"""Predictions with their values replaced by gold's (the official option plug_value).
 
 What counts as a value follows the official evaluator: strings in single or double quotes, and words
 that look like numbers. The query is rebuilt from its words in lower case, one blank apart.

@@ -147,8 +147,8 @@ def same_tokens(sql: str) -> str:
     """A text that two queries share only if SQLite reads both alike.
 
     Case, blanks and comments between tokens go, and a `;` at the end: the rows are the same without
-    running both. A query with random() or letters beyond ASCII stands for itself. Quotes stay as
-    they are, unlike in `mtsql.query.same`: a wrong "same" would be a wrong verdict here.
+    running both. A query with random() or letters beyond ASCII is compared as it is written. Quotes
+    stay as they are, unlike in `mtsql.query.same`: a wrong "same" would be a wrong verdict here.
     """
     if not sql.isascii() or "random" in sql.lower():
         return sql
