@@ -1,4 +1,4 @@
-"""The errors a user can cause, in one tree.
+"""The errors a user can cause, in one tree, and how a malformed record is explained.
 
 UserError            a mistake in a file, a key or a command: one line, exit code 2
   ConfigError        a recipe or an override
@@ -6,6 +6,15 @@ UserError            a mistake in a file, a key or a command: one line, exit cod
   ModelError         a model folder
   MachineError       no disk, no port, a missing package
 """
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, get_args
+
+if TYPE_CHECKING:  # commands that check nothing stay instant
+    from pydantic import BaseModel, ValidationError
+
+MAX_GIVEN_CHARS = 80
 
 
 class UserError(Exception):
@@ -26,3 +35,49 @@ class ModelError(UserError):
 
 class MachineError(UserError):
     """The machine lacks something: disk space, a free port, a package."""
+
+
+def first_mistake(
+    error: "ValidationError",
+    model: "type[BaseModel] | None" = None,
+    *,
+    shows_given: bool = True,
+) -> str:
+    """The first mistake of a pydantic error in one line: the key's path and what is wrong.
+
+    Args:
+        model: what was to be read; an unknown key is answered with its nearest right name.
+        shows_given: quote the value that stands there.
+
+    Example:
+        key 'rl.group_size': Input should be greater than or equal to 2 (given: 1) (and 2 more)
+    """
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
+    if first["type"] == "extra_forbidden":
+        names = _keys_at(model, path[:-1])
+        near = difflib.get_close_matches(path[-1], names, n=1)
+        known = f"; known keys: {', '.join(names)}" if names else ""
+        hint = f"; did you mean {near[0]!r}?" if near else known
+        return f"unknown key {key!r}{hint}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{message}{more}"
+    given = repr(first["input"])
+    if len(given) > MAX_GIVEN_CHARS:
+        given = f"{given[:MAX_GIVEN_CHARS]}..."
+    is_shown = shows_given and first["type"] != "missing"
+    return f"key {key!r}: {message}{f' (given: {given})' if is_shown else ''}{more}"
+
+
+def _keys_at(model: "type[BaseModel] | None", path: Sequence[str]) -> list[str]:
+    """Names of the fields of the section that a path leads to; [] where that is not known."""
+    for name in path:
+        field = None if model is None else model.model_fields.get(name)
+        if field is None:
+            return []
+        options = [field.annotation, *get_args(field.annotation)]
+        model = next((one for one in options if hasattr(one, "model_fields")), None)
+    return [] if model is None else list(model.model_fields)

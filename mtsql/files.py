@@ -1,11 +1,11 @@
-"""Files that nobody reads half of, and records read back from them."""
+"""Atomic file writes, and records written and read through their types."""
 
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mtsql.errors import DataError
+from mtsql.errors import DataError, first_mistake
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -26,11 +26,16 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
+def write_record(path: Path, record: BaseModel) -> Path:
+    """Write a record as JSON, whole or not at all, and return its path."""
+    return write_whole(path, record.model_dump_json(indent=1))
+
+
 def read_record(path: Path, model: type[Model], *, fix: str) -> Model:
     """One JSON object as a record.
 
     Args:
-        fix: what to do about a file that is none, for the error.
+        fix: what to do about a file that holds no such record, for the error.
 
     Raises:
         DataError: no such file, or one that holds something else; the text names the key.
@@ -40,8 +45,4 @@ def read_record(path: Path, model: type[Model], *, fix: str) -> Model:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; {fix}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(
-            f"{path}: {f'key {key!r}: ' if key else ''}{first['msg']}; {fix}"
-        ) from error
+        raise DataError(f"{path}: {first_mistake(error, model)}; {fix}") from error

@@ -17,7 +17,7 @@ from typing import Any
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 from verl.workers.rollout.replica import RolloutReplicaRegistry
 
-from actors.run.machine import RUN_ID
+from actors.cpu.environment import RUN_ID
 
 NAME = "vllm_cpu"
 

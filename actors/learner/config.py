@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from actors.cpu.vllm import NAME as VLLM_CPU
-from mtsql.config.learning import FineTuneConfig
+from actors.learner.job import SftJob
 from mtsql.config.rl import RLConfig
 from mtsql.config.run import RunConfig
 
@@ -60,35 +60,25 @@ def _model(path: Path, device: str, prefix: str) -> dict[str, Any]:
     return values
 
 
-def sft_config(
-    config: RunConfig,
-    fine_tune: FineTuneConfig,
-    *,
-    device: str,
-    base: Path,
-    rows: Path,
-    validation: Path | None,
-    out: Path,
-) -> DictConfig:
+def sft_config(job: SftJob) -> DictConfig:
     """For verl's SFT trainer.
 
     Args:
-        fine_tune: settled, so that num_steps and num_ranks are there and a pack holds every row.
-        base: Hugging Face folder to start from.
-        rows: Parquet of `input_ids` and `loss_mask`; `validation` likewise.
-        out: folder of its checkpoints.
+        job: its fine_tune settled.
     """
+    config, fine_tune, device = job.recipe, job.fine_tune, job.device
+    has_validation = job.validation is not None
     return _compose(
         "sft_trainer_engine",
         {
-            **_model(base, device, "model"),
+            **_model(job.base, device, "model"),
             **_precision(config, device, "engine"),
             "engine.strategy": "fsdp2",
             "model.lora_rank": fine_tune.lora_rank,
             "model.lora_alpha": fine_tune.lora_alpha,
             "model.target_modules": "all-linear",
-            "data.train_files": str(rows),
-            "data.val_files": None if validation is None else str(validation),
+            "data.train_files": str(job.rows),
+            "data.val_files": str(job.validation) if has_validation else None,
             "data.custom_cls.path": "pkg://actors.learner.sft_dataset",
             "data.custom_cls.name": "TokenDataset",
             "data.train_batch_size": fine_tune.batch_size,
@@ -107,7 +97,7 @@ def sft_config(
             # Exports and what is kept of the states are our trainer's business.
             "checkpoint.save_contents": ["model", "optimizer", "extra"],
             "checkpoint.load_contents": ["model", "optimizer", "extra"],
-            "trainer.default_local_dir": str(out),
+            "trainer.default_local_dir": str(job.out),
             "trainer.project_name": "mtsql",
             "trainer.experiment_name": config.name,
             "trainer.logger": ["file"],
@@ -116,7 +106,7 @@ def sft_config(
             "trainer.total_epochs": 1,
             "trainer.save_freq": fine_tune.save_every,
             # verl would measure without rows too, and fail.
-            "trainer.test_freq": -1 if validation is None else fine_tune.save_every,
+            "trainer.test_freq": fine_tune.save_every if has_validation else -1,
             "trainer.max_ckpt_to_keep": None,
             "trainer.seed": config.seed,
             "trainer.device": "cuda" if device == "gpu" else "cpu",

@@ -1,19 +1,19 @@
 """The RL stage: rows for verl's dataset, then verl's trainer until the last step."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf, open_dict
-from ray.exceptions import RayTaskError
 
 from actors import plugin
 from actors.learner.config import AGENT, rl_config
 from actors.learner.recorder import SPEC
 from actors.rollout.turns import gold_specs, load_run_data
 from mtsql.config.run import RunConfig
-from mtsql.errors import UserError
+from mtsql.runs.folder import RunFolder
 
 CPUS_OF_A_RANK = 3
 """verl's resource pool reserves so many of Ray's CPUs for each learner rank."""
@@ -43,12 +43,11 @@ def write_rows(config: RunConfig, path: Path) -> int:
     return len(rows)
 
 
-def train(config: RunConfig, device: str, model: Path, folder: Path) -> Path:
+def train(config: RunConfig, device: str, model: Path, run: RunFolder) -> Path:
     """Run verl's trainer, resuming from its last checkpoint, and return the exported model.
 
     Args:
         model: the warm start's Hugging Face folder.
-        folder: of the run.
     """
     from verl.trainer.main_ppo import run_ppo
 
@@ -56,10 +55,10 @@ def train(config: RunConfig, device: str, model: Path, folder: Path) -> Path:
 
     plugin.require()
     assert config.rl is not None
-    here = folder / "rl"
-    here.mkdir(parents=True, exist_ok=True)
-    write_rows(config, here / "rows.parquet")
-    (here / "agent_loops.json").write_text(
+    here = run.rl
+    here.path.mkdir(parents=True, exist_ok=True)
+    write_rows(config, here.rows)
+    here.agent_loops.write_text(
         json.dumps(
             [
                 {
@@ -76,9 +75,9 @@ def train(config: RunConfig, device: str, model: Path, folder: Path) -> Path:
         config.rl,
         device=device,
         base=model.absolute(),
-        rows=(here / "rows.parquet").absolute(),
-        out=(here / "checkpoints").absolute(),
-        agent_loops=(here / "agent_loops.json").absolute(),
+        rows=here.rows.absolute(),
+        out=here.checkpoints.absolute(),
+        agent_loops=here.agent_loops.absolute(),
     )
     ray_init = {
         "address": config.machine.ray_address or "local",
@@ -97,14 +96,11 @@ def train(config: RunConfig, device: str, model: Path, folder: Path) -> Path:
     with open_dict(merged):
         merged.mtsql = {
             "run": config.model_dump_json(),
-            "metrics_file": str((folder / "metrics" / "rl.jsonl").absolute()),
-            "trajectories": str((folder / "trajectories").absolute()),
+            "metrics_file": str(run.metrics("rl").absolute()),
+            "trajectories": str(run.trajectories.absolute()),
         }
         merged.ray_kwargs = OmegaConf.create({"ray_init": ray_init, "timeline_json_file": None})
-    try:
-        run_ppo(merged, task_runner_class=TaskRunner)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
-    return here / "checkpoints" / f"global_step_{config.rl.num_steps}" / "actor" / "huggingface"
+    # verl's own metrics, beside ours; Ray's workers inherit the variable.
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(run.metrics("rl-verl").absolute())
+    run_ppo(merged, task_runner_class=TaskRunner)
+    return here.checkpoints / f"global_step_{config.rl.num_steps}" / "actor" / "huggingface"

@@ -9,6 +9,7 @@ A training's folder, with `rows.parquet` and perhaps `validation.parquet` beside
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,15 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from actors.failures import Failed, death_of, failure_of
+from actors.learner.job import SftJob
 from actors.learner.sft_rows import key_of
-from actors.run.progress import POLL_S, Tail
 from mtsql.config.learning import FineTuneConfig
-from mtsql.config.run import RunConfig
 from mtsql.errors import ConfigError
+from mtsql.files import read_record, write_record
 from mtsql.parent import die_with_parent
+from mtsql.runs.metrics import POLL_S, Tail
+from mtsql.runs.records import Failure
 
 ONE_RANK = {
     "RANK": "0",
@@ -35,6 +39,8 @@ ONE_RANK = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "0",
 }
+FAILURES = "failures"
+"""Folder among the checkpoints: why a rank has failed, rank_N.json."""
 Progress = Callable[[str, int, int], None]
 """Told (what, done, all)."""
 
@@ -99,25 +105,13 @@ def _longest(path: Path) -> int:
     return int(pc.call_function("max", [pc.call_function("list_value_length", [ids])]).as_py())
 
 
-def train(
-    config: RunConfig,
-    fine_tune: FineTuneConfig,
-    device: str,
-    base: Path,
-    rows: Path,
-    validation: Path | None,
-    out: Path,
-    *,
-    progress: Progress | None = None,
-) -> list[Checkpoint]:
+def train(job: SftJob, *, progress: Progress | None = None) -> list[Checkpoint]:
     """Run verl's SFT trainer on this machine's devices, from its newest checkpoint if there is one.
 
     The ranks are processes of their own, so that their memory is free afterwards.
 
     Args:
-        base: Hugging Face folder to start from.
-        rows: Parquet of `input_ids` and `loss_mask`; `validation` likewise.
-        out: folder of the checkpoints, of this training only.
+        job: its fine_tune as the recipe has it.
 
     Returns:
         The exported checkpoints in order of step; the last only, unless they are to be compared.
@@ -125,63 +119,47 @@ def train(
     Raises:
         ConfigError: there are fewer rows than ranks.
     """
-    files = [rows, *([] if validation is None else [validation])]
+    files = [job.rows, *([] if job.validation is None else [job.validation])]
     settled = settle(
-        fine_tune,
-        num_rows=pq.read_metadata(rows).num_rows,
+        job.fine_tune,
+        num_rows=pq.read_metadata(job.rows).num_rows,
         longest_tokens=max(_longest(path) for path in files),
-        num_ranks=fine_tune.num_ranks or config.machine.gpus_per_node,
+        num_ranks=job.fine_tune.num_ranks or job.recipe.machine.gpus_per_node,
     )
-    if not (out / "models" / f"step_{settled.num_steps}").exists():
-        _run_ranks(config, settled, device, base, rows, validation, out, progress)
-    losses = {row["step"]: row.get("val_loss") for row in metrics(out)}
-    found = [
+    if not (job.out / "models" / f"step_{settled.num_steps}").exists():
+        _run_ranks(job.model_copy(update={"fine_tune": settled}), progress)
+    losses = {row["step"]: row.get("val_loss") for row in metrics(job.out)}
+    exported = [
         Checkpoint(step=int(path.name.removeprefix("step_")), folder=path)
-        for path in (out / "models").glob("step_*")
+        for path in (job.out / "models").glob("step_*")
     ]
     return [
-        replace(one, val_loss=losses.get(one.step)) for one in sorted(found, key=lambda x: x.step)
+        replace(checkpoint, val_loss=losses.get(checkpoint.step))
+        for checkpoint in sorted(exported, key=lambda checkpoint: checkpoint.step)
     ]
 
 
-def _run_ranks(
-    config: RunConfig,
-    settled: FineTuneConfig,
-    device: str,
-    base: Path,
-    rows: Path,
-    validation: Path | None,
-    out: Path,
-    progress: Progress | None,
-) -> None:
-    num_ranks, num_steps = settled.num_ranks, settled.num_steps
+def _run_ranks(job: SftJob, progress: Progress | None) -> None:
+    num_ranks, num_steps = job.fine_tune.num_ranks, job.fine_tune.num_steps
     assert num_ranks is not None
     assert num_steps is not None
-    tracker = out / "latest_checkpointed_iteration.txt"
+    tracker = job.out / "latest_checkpointed_iteration.txt"
     started = int(tracker.read_text("utf-8")) if tracker.exists() else 0
     # verl empties the file that it logs to, so each attempt has its own.
-    log = out / "logs" / f"{started:08d}.jsonl"
+    log = job.out / "logs" / f"{started:08d}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
-    job = {
-        "recipe": config.model_dump(mode="json"),
-        "fine_tune": settled.model_dump(mode="json"),
-        "device": device,
-        "base": str(base),
-        "rows": str(rows),
-        "validation": None if validation is None else str(validation),
-        "out": str(out),
-    }
-    note = out / "job.json"
-    note.write_text(json.dumps(job), encoding="utf-8")
+    failures = job.out / FAILURES
+    shutil.rmtree(failures, ignore_errors=True)
+    note = write_record(job.out / "job.json", job)
     environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(log.absolute())}
     if num_ranks == 1:
         environment |= ONE_RANK
     else:
         # The ranks share the threads that one process would have.
-        threads = max(1, config.machine.learner_threads // num_ranks)
+        threads = max(1, job.recipe.machine.learner_threads // num_ranks)
         environment["OMP_NUM_THREADS"] = str(threads)
-    words = [sys.executable, "-m", "actors.learner.sft", str(note), str(num_ranks)]
+    words = [sys.executable, "-m", "actors.learner.sft", str(note)]
     tail = Tail(log)
     with subprocess.Popen(words, env=environment) as process:
         is_over = False
@@ -193,7 +171,13 @@ def _run_ranks(
                     loss = line["data"]["train/loss"]
                     progress(f"loss {loss:.3f}", line["step"], num_steps)
     if process.returncode != 0:
-        raise RuntimeError(f"the trainer ended with exit code {process.returncode}; see above")
+        raise Failed(_first_failure(failures) or death_of(process.returncode, actor="the trainer"))
+
+
+def _first_failure(failures: Path) -> Failure | None:
+    """Of the ranks, the one that failed first: the others lose their connection to it."""
+    notes = sorted(failures.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return read_record(notes[0], Failure, fix="start the stage again") if notes else None
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
@@ -218,27 +202,44 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """`python -m actors.learner.sft JOB NUM_RANKS`: one rank here, or all through torchrun."""
+    """`python -m actors.learner.sft JOB`: one rank here, or all through torchrun."""
     die_with_parent(by=signal.SIGTERM)
-    note, num_ranks = sys.argv[1], int(sys.argv[2])
-    if num_ranks > 1 and "RANK" not in os.environ:
-        from torch.distributed.run import main as torchrun
-
-        ranks = f"--nproc-per-node={num_ranks}"
-        torchrun(["--standalone", ranks, "-m", "actors.learner.sft", note, str(num_ranks)])
+    note = Path(sys.argv[1])
+    job = read_record(note, SftJob, fix="start the stage again")
+    num_ranks = job.fine_tune.num_ranks
+    if num_ranks != 1 and "RANK" not in os.environ:
+        _all_ranks(note, job)
         return
     from actors.learner.sft_trainer import run_rank
 
-    job = json.loads(Path(note).read_text(encoding="utf-8"))
-    run_rank(
-        RunConfig.model_validate(job["recipe"]),
-        FineTuneConfig.model_validate(job["fine_tune"]),
-        device=job["device"],
-        base=Path(job["base"]),
-        rows=Path(job["rows"]),
-        validation=None if job["validation"] is None else Path(job["validation"]),
-        out=Path(job["out"]),
-    )
+    try:
+        run_rank(job)
+    except Exception as error:
+        rank = os.environ["RANK"]
+        _record(job, rank, failure_of(error, actor=f"rank {rank} of {num_ranks}"))
+        raise
+
+
+def _all_ranks(note: Path, job: SftJob) -> None:
+    """Start every rank; one that is killed leaves no record of its own, so it is made here."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    num_ranks = job.fine_tune.num_ranks
+    ranks = f"--nproc-per-node={num_ranks}"
+    try:
+        torchrun(["--standalone", ranks, "-m", "actors.learner.sft", str(note)])
+    except ChildFailedError as error:
+        rank, failed = error.get_first_failure()
+        if failed.exitcode < 0:
+            _record(job, str(rank), death_of(failed.exitcode, actor=f"rank {rank} of {num_ranks}"))
+        raise
+
+
+def _record(job: SftJob, rank: str, failure: Failure) -> None:
+    folder = job.out / FAILURES
+    folder.mkdir(exist_ok=True)
+    write_record(folder / f"rank_{rank}.json", failure)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from mtsql.config.learning import FineTuneConfig, WarmStartConfig
 from mtsql.errors import DataError
+from mtsql.runs.folder import FineTuneFolder
+from mtsql.runs.records import RowFacts
 from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.tokens import TokenSequence
 
-ROWS = "rows.parquet"
-VALIDATION = "validation.parquet"
 SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("loss_mask", pa.list_(pa.int8()))])
 
 
@@ -39,15 +39,6 @@ class SFTRow:
             raise ValueError(
                 f"{self.dialogue_id}: {len(self.input_ids)} ids, {len(self.loss_mask)} in the mask"
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowFacts:
-    num_rows: int
-    """To learn from."""
-    num_validation_rows: int
-    num_too_long: int
-    """Left out, beyond max_tokens."""
 
 
 def sft_row(dialogue_id: str, tokens: TokenSequence, learned: Sequence[int]) -> SFTRow:
@@ -86,7 +77,7 @@ def validation_dialogues(dialogue_ids: Iterable[str], share: float, *, seed: int
 
 
 def write_rows(
-    rows: Sequence[SFTRow], folder: Path, fine_tune: FineTuneConfig, *, seed: int
+    rows: Sequence[SFTRow], folder: FineTuneFolder, fine_tune: FineTuneConfig, *, seed: int
 ) -> RowFacts:
     """Write `rows.parquet` and, if dialogues are kept for validation, `validation.parquet`.
 
@@ -94,23 +85,24 @@ def write_rows(
         DataError: no row is left.
     """
     if not rows:
-        raise DataError(f"{folder}: no trajectory to learn from")
+        raise DataError(f"{folder.path}: no trajectory to learn from")
     kept = [row for row in rows if len(row.input_ids) <= fine_tune.max_tokens]
     if not kept:
         raise DataError(
-            f"{folder}: no trajectory fits {key_of(fine_tune)}.max_tokens={fine_tune.max_tokens} "
-            f"(the shortest has {min(len(row.input_ids) for row in rows)}); raise it"
+            f"{folder.path}: no trajectory fits {key_of(fine_tune)}.max_tokens="
+            f"{fine_tune.max_tokens} (the shortest has "
+            f"{min(len(row.input_ids) for row in rows)}); raise it"
         )
     held_out = validation_dialogues(
         (row.dialogue_id for row in kept), fine_tune.validation_share, seed=seed
     )
     learned = [row for row in kept if row.dialogue_id not in held_out]
     validation = [row for row in kept if row.dialogue_id in held_out]
-    _write(folder / ROWS, learned)
+    _write(folder.rows, learned)
     if validation:
-        _write(folder / VALIDATION, validation)
+        _write(folder.validation, validation)
     else:
-        (folder / VALIDATION).unlink(missing_ok=True)
+        folder.validation.unlink(missing_ok=True)
     return RowFacts(
         num_rows=len(learned),
         num_validation_rows=len(validation),

@@ -14,42 +14,22 @@ from verl.utils.fsdp_utils import get_fsdp_full_state_dict
 
 from actors import plugin
 from actors.learner.config import sft_config
+from actors.learner.job import SftJob
 from actors.learner.sft_dataset import DrawnDataset
-from mtsql.config.learning import FineTuneConfig
-from mtsql.config.run import RunConfig
 
 MODELS = "models"
 """Folder of the exports among the checkpoints; each is called step_N."""
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 
 
-def run_rank(
-    config: RunConfig,
-    fine_tune: FineTuneConfig,
-    *,
-    device: str,
-    base: Path,
-    rows: Path,
-    validation: Path | None,
-    out: Path,
-) -> None:
+def run_rank(job: SftJob) -> None:
     """One rank of a training; its place stands in RANK and WORLD_SIZE."""
     plugin.require()
     verl_distributed.initialize_global_process_group()
     # verl seeds nothing here, and new adapters are random.
-    torch.manual_seed(config.seed)
-    Trainer(
-        sft_config(
-            config,
-            fine_tune,
-            device=device,
-            base=base,
-            rows=rows,
-            validation=validation,
-            out=out,
-        ),
-        keep_all=fine_tune.num_validation_dialogues > 0,
-    ).fit()
+    torch.manual_seed(job.recipe.seed)
+    keep_all = job.fine_tune.num_validation_dialogues > 0
+    Trainer(sft_config(job), keep_all=keep_all).fit()
     verl_distributed.destroy_global_process_group()
 
 

@@ -3,13 +3,11 @@
 import os
 import shutil
 import subprocess
-import uuid
 
+from actors.cpu.environment import cpu_environment
+from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
 from mtsql.errors import MachineError
-
-RUN_ID = "MTSQL_RUN_ID"
-"""Names what a stage's processes share on this machine; every process of the stage inherits it."""
 
 
 def has_gpu() -> bool:
@@ -26,7 +24,7 @@ def has_gpu() -> bool:
         return False
 
 
-def device_of(config: RunConfig) -> str:
+def device_of(config: RunConfig) -> Device:
     """`cpu` or `gpu`, as the recipe asks or as the machine is.
 
     Raises:
@@ -58,23 +56,8 @@ def process_environment(config: RunConfig, device: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     if device == "cpu":
-        threads = str(config.machine.learner_threads)
-        environment |= {
-            "VERL_PLATFORM": "cpu",
-            RUN_ID: uuid.uuid4().hex,
-            # verl registers its FSDP engine for cuda and npu only; this is its own override.
-            "VERL_ENGINE_DEVICE": "cuda",
-            # Waiting threads must not spin: learner and rollout share the cores.
-            "OMP_WAIT_POLICY": "PASSIVE",
-            # Keep freed buffers: glibc would return every large one to the kernel, and on a virtual
-            # machine the page faults of the next one cost more than the arithmetic on it.
-            "MALLOC_MMAP_THRESHOLD_": "536870912",
-            "MALLOC_TRIM_THRESHOLD_": "1073741824",
-            "OMP_NUM_THREADS": threads,
-            "VLLM_CPU_KVCACHE_SPACE": str(config.machine.rollout_cache_gb),
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_TARGET_DEVICE": "cpu",
-            # The engine keeps its one worker in its own process: a process start less.
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        }
+        environment |= cpu_environment(
+            learner_threads=config.machine.learner_threads,
+            cache_gb=config.machine.rollout_cache_gb,
+        )
     return environment

@@ -1,10 +1,7 @@
 """What the waiting command shows while a stage runs: a bar with its rate, a line per RL step."""
 
-import json
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,16 +15,16 @@ from rich.progress import (
 )
 
 from mtsql.config.run import RunConfig
-
-POLL_S = 0.25
+from mtsql.runs.folder import RunFolder
+from mtsql.runs.metrics import POLL_S, Tail
+from mtsql.runs.stages import Stage
 
 
 def follow(
     process: subprocess.Popen[bytes],
-    stage: str,
-    title: str,
+    stage: Stage,
     config: RunConfig,
-    folder: Path,
+    run: RunFolder,
     console: Console,
 ) -> None:
     """Show progress until the process ends."""
@@ -39,16 +36,17 @@ def follow(
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        shown = progress.add_task(title, total=None, rate="")
-        tails = {
-            folder / "progress.jsonl": lambda line: _show_count(progress, shown, title, line),
-            folder / "metrics" / "rl.jsonl": lambda line: _show_rl(
-                progress, shown, config, console, line
-            ),
-        }
-        if stage != "rl":
-            del tails[folder / "metrics" / "rl.jsonl"]
-        readers = [(Tail(path), show) for path, show in tails.items()]
+        shown = progress.add_task(stage.title, total=None, rate="")
+
+        def show_count(line: dict[str, Any]) -> None:
+            _show_count(progress, shown, stage.title, line)
+
+        def show_rl(line: dict[str, Any]) -> None:
+            _show_rl(progress, shown, config, console, line)
+
+        readers = [(Tail(run.progress), show_count)]
+        if stage.kind.key == "rl":
+            readers.append((Tail(run.metrics("rl")), show_rl))
         while True:
             is_over = process.poll() is not None
             for tail, show in readers:
@@ -57,25 +55,6 @@ def follow(
             if is_over:
                 return
             time.sleep(POLL_S)
-
-
-class Tail:
-    """New JSON lines of a growing file; what stood there before is skipped."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = path.stat().st_size if path.exists() else 0
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            yield json.loads(line)
 
 
 def _rate(progress: Progress, shown: TaskID, unit: str) -> str:

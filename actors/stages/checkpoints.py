@@ -9,20 +9,22 @@ from functools import partial
 from pathlib import Path
 
 from actors.learner import sft
+from actors.learner.job import SftJob
 from actors.learner.sft import Checkpoint
-from actors.learner.sft_rows import ROWS, VALIDATION
 from actors.rollout.codec import load_tokenizer
 from actors.rollout.dialogues import play_dialogues
 from actors.rollout.player import player_of
 from actors.rollout.turns import load_run_data
 from actors.stages.evaluation import scored_turn
 from mtsql.config.learning import FineTuneConfig
+from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
-from mtsql.files import write_whole
+from mtsql.files import read_record, write_record, write_whole
+from mtsql.runs.folder import FineTuneFolder
+from mtsql.runs.records import CheckpointNote, CheckpointScore
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Label
 
-NOTE = "checkpoints.json"
 Progress = Callable[[str, int, int, str], None]
 """Told (what, done, all, unit)."""
 
@@ -30,9 +32,9 @@ Progress = Callable[[str, int, int, str], None]
 def fine_tune(
     config: RunConfig,
     fine_tune: FineTuneConfig,
-    device: str,
+    device: Device,
     base: Path,
-    folder: Path,
+    folder: FineTuneFolder,
     metrics: Path,
     *,
     progress: Progress,
@@ -54,31 +56,33 @@ def fine_tune(
     Raises:
         ConfigError: there are fewer rows than ranks.
     """
-    model, checkpoints = folder / "model", folder / "checkpoints"
-    if not model.exists():
-        validation = folder / VALIDATION
-        found = sft.train(
-            config,
-            fine_tune,
-            device,
-            base,
-            folder / ROWS,
-            validation if validation.exists() else None,
-            checkpoints,
-            progress=lambda text, done, total: progress(text, done, total, "steps"),
+    if not folder.model.exists():
+        job = SftJob(
+            base=base,
+            rows=folder.rows,
+            validation=folder.validation if folder.validation.exists() else None,
+            out=folder.checkpoints,
+            device=device,
+            fine_tune=fine_tune,
+            recipe=config,
         )
-        note = folder / NOTE
+        checkpoints = sft.train(
+            job, progress=lambda text, done, total: progress(text, done, total, "steps")
+        )
+        note = folder.checkpoints_note
         if fine_tune.num_validation_dialogues:
-            found = asyncio.run(
-                _played(found, note, fine_tune.num_validation_dialogues, config, device, progress)
+            checkpoints = asyncio.run(
+                _played(
+                    checkpoints, note, fine_tune.num_validation_dialogues, config, device, progress
+                )
             )
-        chosen = best(found)
-        _write_note(note, found, chosen)
-        _write_metrics(metrics, sft.metrics(checkpoints), found)
+        chosen = best(checkpoints)
+        _write_note(note, checkpoints, chosen)
+        _write_metrics(metrics, sft.metrics(folder.checkpoints), checkpoints)
         # Last: the model's presence says that everything before it is whole.
-        chosen.folder.rename(model)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return model
+        chosen.folder.rename(folder.model)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return folder.model
 
 
 def best(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
@@ -145,26 +149,29 @@ def _tell(progress: Progress, text: str, num_done: int, num_all: int) -> None:
 
 
 def _write_note(note: Path, checkpoints: Sequence[Checkpoint], chosen: Checkpoint | None) -> None:
-    rows = [
-        {
-            "step": one.step,
-            "val_loss": one.val_loss,
-            "ex": one.ex,
-            "num_right": one.num_right,
-            "num_judged": one.num_judged,
-        }
-        for one in checkpoints
-    ]
-    text = {"checkpoints": rows, "chosen": None if chosen is None else chosen.step}
-    write_whole(note, json.dumps(text, indent=1))
+    scores = tuple(
+        CheckpointScore(
+            step=checkpoint.step,
+            val_loss=checkpoint.val_loss,
+            ex=checkpoint.ex,
+            num_right=checkpoint.num_right,
+            num_judged=checkpoint.num_judged,
+        )
+        for checkpoint in checkpoints
+    )
+    chosen_step = None if chosen is None else chosen.step
+    write_record(note, CheckpointNote(checkpoints=scores, chosen=chosen_step))
 
 
 def _read_note(note: Path) -> dict[int, dict[str, int | None]]:
     """What a killed call has measured, by step."""
     if not note.exists():
         return {}
-    rows = json.loads(note.read_text(encoding="utf-8"))["checkpoints"]
-    return {row["step"]: {key: row[key] for key in ("num_right", "num_judged")} for row in rows}
+    scores = read_record(note, CheckpointNote, fix="remove it and run again").checkpoints
+    return {
+        score.step: {"num_right": score.num_right, "num_judged": score.num_judged}
+        for score in scores
+    }
 
 
 def _write_metrics(

@@ -1,22 +1,24 @@
 """Greedy evaluation: vLLM, the environment of training, whole dialogues."""
 
-import json
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 from actors.rollout.codec import load_tokenizer
 from actors.rollout.dialogues import play_dialogues
 from actors.rollout.player import player_of
 from actors.rollout.turns import load_run_data
+from actors.stages.context import StageContext
 from mtsql.config.environment import HistoryMode
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import check_databases
-from mtsql.evaluation.scores import ScoredTurn, summarise
-from mtsql.files import write_whole
+from mtsql.evaluation.scores import ScoredTurn, Scores, summarise
 from mtsql.rewards.abilities import ability_metrics
+from mtsql.runs.folder import played_name, write_evaluation
+from mtsql.runs.records import Evaluation
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending
@@ -38,6 +40,45 @@ def scored_turn(attempt: Attempt) -> ScoredTurn:
         split=attempt.label.split,
         ex_strict=final.ex_strict if final else None,
         is_empty=final.is_empty if final else False,
+    )
+
+
+def evaluate_policy(context: StageContext, policy: str) -> None:
+    """Evaluate a policy of the run, with the splits and histories that its recipe names."""
+    _evaluate(
+        context,
+        context.policy_model(policy),
+        policy,
+        out=context.run.evaluation,
+        trajectories=context.run.trajectories,
+    )
+
+
+def evaluate_request(context: StageContext) -> None:
+    """Evaluate what `mtsql eval` asks for: any model with the recipe's data."""
+    request = context.run.read_note().evaluate
+    assert request is not None
+    _evaluate(context, request.model, request.policy, out=request.out, trajectories=request.out)
+
+
+def _evaluate(
+    context: StageContext, model: Path, policy: str, *, out: Path, trajectories: Path
+) -> None:
+    config = context.config
+    asyncio.run(
+        evaluate(
+            model,
+            policy,
+            config,
+            context.device,
+            out,
+            trajectories,
+            splits=config.evaluation.splits,
+            histories=config.evaluation.histories,
+            progress=lambda history, done, total: context.report(
+                f"{history} history", done, total, "dialogues"
+            ),
+        )
     )
 
 
@@ -94,20 +135,38 @@ async def evaluate(
             # Before anything is written: no verdict rests on a database that changed.
             check_databases(config.data_folder)
             turns = [scored_turn(attempt) for attempt in attempts]
-            write_trajectories(trajectories / f"{policy}-{history}.parquet", attempts)
-            result = {
-                "policy": policy,
-                "history": history,
-                "decoding": "greedy",
-                "elapsed_s": time.monotonic() - started,
-                "sampled_tokens": sample.num_tokens - tokens_before,
-                "splits": {
-                    name: asdict(summarise([turn for turn in turns if turn.split == name]))
-                    for name in names
-                },
-                "all": asdict(summarise(turns)),
-                "abilities": ability_metrics([attempt.trajectory for attempt in attempts]),
-                "turns": [asdict(turn) for turn in turns],
-            }
-            out.mkdir(parents=True, exist_ok=True)
-            write_whole(out / f"{policy}-{history}.json", json.dumps(result, indent=1))
+            write_trajectories(trajectories / played_name(policy, history), attempts)
+            write_evaluation(
+                out,
+                Evaluation(
+                    policy=policy,
+                    history=history,
+                    elapsed_s=time.monotonic() - started,
+                    sampled_tokens=sample.num_tokens - tokens_before,
+                    abilities=ability_metrics([attempt.trajectory for attempt in attempts]),
+                    turns=tuple(turns),
+                    **scores_by_split(turns, names, config.evaluation.num_bootstrap),
+                ),
+            )
+
+
+class SplitScores(TypedDict):
+    splits: dict[str, Scores]
+    all: Scores
+
+
+def scores_by_split(
+    turns: Sequence[ScoredTurn], names: Sequence[str], num_samples: int
+) -> SplitScores:
+    """The scores of each split and of all turns.
+
+    Args:
+        num_samples: of each interval's bootstrap.
+    """
+    return {
+        "splits": {
+            name: summarise([turn for turn in turns if turn.split == name], num_samples)
+            for name in names
+        },
+        "all": summarise(turns, num_samples),
+    }

@@ -1,7 +1,6 @@
 """The warm start's rows: scripted trajectories in tokens, and a tiny model if asked for."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +16,11 @@ from mtsql.config.learning import ScriptConfig, WarmStartConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.dialogue import Message, TurnSpec
+from mtsql.files import write_record
 from mtsql.mistakes.kinds import Scripted, script_facts
 from mtsql.protocol import DIALECTS, ActionName
+from mtsql.runs.folder import WarmStartFolder
+from mtsql.runs.records import WarmStartFacts
 from mtsql.shown.budget import CountTokens, approximate_tokens
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
@@ -84,7 +86,7 @@ def _learned(trajectory: Trajectory, tokens: TokenSequence, *, is_drill: bool) -
 def prepare_rows(
     config: RunConfig,
     warm_start: WarmStartConfig,
-    folder: Path,
+    folder: WarmStartFolder,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -112,7 +114,7 @@ def prepare_rows(
     prompts = prompts_by_turn(approximate_tokens)
     dialect = DIALECTS[config.environment.dialect]
     if config.model.tiny is not None:
-        base = folder / "base"
+        base = folder.base
         texts = [message["content"] for messages in prompts.values() for message in messages]
         for one, _ in scripted:
             for step in one.trajectory.steps:
@@ -158,18 +160,18 @@ def prepare_rows(
             )
         )
     written = write_rows(rows, folder, warm_start, seed=config.seed)
-    write_trajectories(folder / "scripted.parquet", attempts)
+    write_trajectories(folder.scripted, attempts)
     num_attempts = len(attempts)
-    facts = {
-        "num_trajectories": num_attempts,
-        "num_validation": written.num_validation_rows,
-        "num_drills": num_drills,
-        "num_too_long": written.num_too_long,
-        "mean_tokens": sum(one.tokens.num_tokens for one in attempts) / num_attempts,
-        "mean_prompt_tokens": sum(len(one.tokens.prompt_ids) for one in attempts) / num_attempts,
-        "mean_steps": sum(len(one.trajectory.steps) for one in attempts) / num_attempts,
-        "vocab": len(tokenizer),
-        **script_facts(learned_whole).model_dump(),
-    }
-    (folder / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    facts = WarmStartFacts(
+        num_trajectories=num_attempts,
+        num_validation=written.num_validation_rows,
+        num_drills=num_drills,
+        num_too_long=written.num_too_long,
+        mean_tokens=sum(one.tokens.num_tokens for one in attempts) / num_attempts,
+        mean_prompt_tokens=sum(len(one.tokens.prompt_ids) for one in attempts) / num_attempts,
+        mean_steps=sum(len(one.trajectory.steps) for one in attempts) / num_attempts,
+        vocab=len(tokenizer),
+        **dict(script_facts(learned_whole)),
+    )
+    write_record(folder.facts, facts)
     return base

@@ -10,6 +10,9 @@ from pydantic import (
 
 from mtsql.config.section import Section
 
+Device = Literal["cpu", "gpu"]
+"""What a run computes on."""
+
 
 class MachineConfig(Section):
     """Where it runs."""

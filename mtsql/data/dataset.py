@@ -20,7 +20,7 @@ from typing import TypeVar
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mtsql.dialogue import Dialogue
-from mtsql.errors import DataError
+from mtsql.errors import DataError, first_mistake
 from mtsql.schema import Schema
 from mtsql.sql.registry import file_sha256
 
@@ -251,14 +251,7 @@ def _validated(where: object, raw: bytes, validate: Callable[[bytes], T]) -> T:
     try:
         return validate(raw)
     except ValidationError as error:
-        raise DataError(f"{where}: {one_line(error)}; prepare the dataset again") from error
-
-
-def one_line(error: ValidationError) -> str:
-    """The first complaint of a pydantic error as `key a.b: message`."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    return f"key {key}: {first['msg']}" if key else first["msg"]
+        raise DataError(f"{where}: {first_mistake(error)}; prepare the dataset again") from error
 
 
 def _read_dialogues(path: Path) -> tuple[Dialogue, ...]:

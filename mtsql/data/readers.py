@@ -17,9 +17,8 @@ from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import BaseModel, StringConstraints, ValidationError
 
-from mtsql.data.dataset import one_line
 from mtsql.data.spider_tables import SpiderTables, schema_from_spider
-from mtsql.errors import DataError
+from mtsql.errors import DataError, first_mistake
 from mtsql.schema import Schema
 
 SourceName = Literal["sparc", "cosql", "spider"]
@@ -239,5 +238,5 @@ def _read_entries(path: Path, kind: type[Entry], *, layout: str) -> list[Entry]:
         try:
             entries.append(kind.model_validate(item))
         except ValidationError as error:
-            raise DataError(f"{path}, entry {number}: {one_line(error)}; {fix}") from error
+            raise DataError(f"{path}, entry {number}: {first_mistake(error)}; {fix}") from error
     return entries

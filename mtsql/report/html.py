@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from html import escape
 
-from mtsql.runs.records import SummaryGain
+from mtsql.runs.records import SplitGain
 
 
 def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def gain_text(gain: SummaryGain | None) -> str:
+def gain_text(gain: SplitGain | None) -> str:
     """In points, e.g. `+7.8 (+4.8 to +11.0)`; empty without a gain, alone without an interval."""
     if gain is None:
         return ""

@@ -15,7 +15,6 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from rich.table import Table
 
@@ -27,9 +26,10 @@ from mtsql.files import write_whole
 from mtsql.report.charts import bar_chart, line_chart, stacked_chart
 from mtsql.report.html import charts_row, gain_text, missing, percent, section, table
 from mtsql.report.rounds import COLUMNS, NOTE, rounds_rows, rounds_section, training_charts
+from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import Row, number_at, read_rows, series_of
-from mtsql.runs.records import Headline, Summary, read_evaluations, read_script_facts, read_summary
-from mtsql.runs.stages import last_round, policy_title
+from mtsql.runs.records import Headline, Summary
+from mtsql.runs.stages import policy_title
 from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.records import Ending, Step
 from mtsql.trajectory.store import read_trajectories
@@ -39,9 +39,8 @@ EXAMPLES = (12, 4, 4)
 """Trajectories shown: a correction mends the answer, it does not, there is none."""
 
 
-def summary_table(summary: Summary | Mapping[str, Any]) -> Table:
+def summary_table(summary: Summary) -> Table:
     """The final table of a run, for the terminal."""
-    summary = Summary.model_validate(summary)
     table = Table(title=f"{summary.turns} held-out turns, seed {summary.seed}")
     table.add_column("")
     for name in SUMMARY_COLUMNS:
@@ -51,9 +50,8 @@ def summary_table(summary: Summary | Mapping[str, Any]) -> Table:
     return table
 
 
-def summary_tables(summary: Summary | Mapping[str, Any]) -> list[Table]:
+def summary_tables(summary: Summary) -> list[Table]:
     """What a run shows at its end: the headline figures and, if there are any, its rounds."""
-    summary = Summary.model_validate(summary)
     tables = [summary_table(summary)]
     if summary.rounds:
         rounds = Table(title="self-taught rounds", caption=NOTE, caption_justify="left")
@@ -65,29 +63,29 @@ def summary_tables(summary: Summary | Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run: RunFolder) -> Path:
     """Write RUN/report.html, whole or not at all, and return its path.
 
     Raises:
         DataError: no such folder, or one of its files is not what a run writes.
     """
-    if not run_folder.is_dir():
-        raise DataError(f"{run_folder}: no such run folder; `mtsql train RECIPE` makes one")
-    summary = read_summary(run_folder)
+    if not run.path.is_dir():
+        raise DataError(f"{run.path}: no such run folder; `mtsql train RECIPE` makes one")
+    summary = run.read_summary()
     body = "\n".join(
         [
             _summary_section(summary),
-            rounds_section(summary, run_folder) if summary is not None else "",
-            _rl_section(run_folder),
-            _evaluation_section(run_folder),
-            _warm_start_section(run_folder),
-            _trajectory_section(run_folder),
+            rounds_section(summary, run) if summary is not None else "",
+            _rl_section(run),
+            _evaluation_section(run),
+            _warm_start_section(run),
+            _trajectory_section(run),
         ]
     )
     template = files("mtsql.report").joinpath("template.html").read_text(encoding="utf-8")
-    title = escape(f"MTSQL run {run_folder.resolve().name}")
+    title = escape(f"MTSQL run {run.path.resolve().name}")
     page = Template(template).substitute(title=title, body=body)
-    return write_whole(run_folder / "report.html", page)
+    return write_whole(run.report, page)
 
 
 def _summary_section(summary: Summary | None) -> str:
@@ -126,8 +124,8 @@ def _summary_rows(summary: Summary) -> list[tuple[str, ...]]:
     return rows
 
 
-def _rl_section(run_folder: Path) -> str:
-    written = read_rows(run_folder / "metrics" / "rl.jsonl")
+def _rl_section(run: RunFolder) -> str:
+    written = read_rows(run.metrics("rl"))
     # A resumed run plays the steps after its last checkpoint again: the later line counts.
     rows = list({number_at(row, "step"): row for row in written}.values())
     if not rows:
@@ -207,9 +205,9 @@ def _rl_section(run_folder: Path) -> str:
     return section("Reinforcement learning", f'<p class="note">{note}</p>', charts_row(charts))
 
 
-def _warm_start_section(run_folder: Path) -> str:
-    rows = read_rows(run_folder / "metrics" / "warm_start.jsonl")
-    scripts = _script_parts(run_folder)
+def _warm_start_section(run: RunFolder) -> str:
+    rows = read_rows(run.metrics("warm_start"))
+    scripts = _script_parts(run)
     if not rows:
         return "\n".join([missing("Warm start", "metrics/warm_start.jsonl"), *scripts])
     last = number_at(rows[-1], "loss")
@@ -222,9 +220,9 @@ def _warm_start_section(run_folder: Path) -> str:
     )
 
 
-def _script_parts(run_folder: Path) -> list[str]:
+def _script_parts(run: RunFolder) -> list[str]:
     """The kinds of mistakes in scripted trajectories, and what these do; [] if nothing is known."""
-    facts = read_script_facts(run_folder)
+    facts = run.read_script_facts()
     if not facts.mistakes:
         return []
     rows = [
@@ -250,8 +248,8 @@ def _script_parts(run_folder: Path) -> list[str]:
     ]
 
 
-def _evaluation_section(run_folder: Path) -> str:
-    found = read_evaluations(run_folder)
+def _evaluation_section(run: RunFolder) -> str:
+    found = run.read_evaluations()
     if not found:
         return missing("Held-out turns", "evaluation/POLICY-HISTORY.json")
     header = ("split", "history", "policy", "EX QM", "EX IM", "EM QM", "EM IM", "turns", "unjudged")
@@ -289,9 +287,9 @@ def _evaluation_section(run_folder: Path) -> str:
     return section("Held-out turns", table(header, rows), charts_row(charts))
 
 
-def _trajectory_section(run_folder: Path) -> str:
-    folder = run_folder / "trajectories"
-    rounds = [f"round_{number}-gold.parquet" for number in range(last_round(run_folder), 0, -1)]
+def _trajectory_section(run: RunFolder) -> str:
+    folder = run.trajectories
+    rounds = [f"round_{number}-gold.parquet" for number in range(run.last_round(), 0, -1)]
     patterns = (
         "rl-gold.parquet",
         "rl-predicted.parquet",

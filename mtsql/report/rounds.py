@@ -1,12 +1,13 @@
 """The self-taught rounds in a report: one table and its charts, for the page and the terminal."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mtsql.report.charts import line_chart, stacked_chart
 from mtsql.report.html import charts_row, percent, section, table
+from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import Row, number_at, read_rows
 from mtsql.runs.records import RoundSummary, Summary
+from mtsql.runs.stages import round_policy
 
 COLUMNS = (
     "round",
@@ -63,7 +64,7 @@ def training_charts(rows: Sequence[Row], prefix: str) -> list[str]:
     return charts
 
 
-def rounds_section(summary: Summary, run_folder: Path) -> str:
+def rounds_section(summary: Summary, run: RunFolder) -> str:
     """Empty for a run without rounds."""
     rounds = summary.rounds
     if not rounds:
@@ -103,7 +104,7 @@ def rounds_section(summary: Summary, run_folder: Path) -> str:
         line_chart("Held-out turns, 0: warm start", [0, *xs], scores, x_label="round"),
     ]
     for one in rounds:
-        rows = read_rows(run_folder / "metrics" / f"round_{one.round}.jsonl")
+        rows = read_rows(run.metrics(round_policy(one.round)))
         charts += training_charts(rows, f"Round {one.round}: ")
     return section(
         "Self-taught rounds",

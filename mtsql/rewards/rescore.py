@@ -18,10 +18,9 @@ from pydantic import ValidationError
 from rich.table import Table
 from yaml import YAMLError
 
-from mtsql.config.load import explain
 from mtsql.config.reward import RewardConfig
 from mtsql.config.run import Section
-from mtsql.errors import ConfigError, DataError
+from mtsql.errors import ConfigError, DataError, first_mistake
 from mtsql.rewards.score import SUMS, parts_of, score
 from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.store import read_trajectories
@@ -60,21 +59,23 @@ class _Rewards(Section):
     reward: RewardConfig = RewardConfig()
 
 
-def rescore(run_folder: Path, overrides: Sequence[str] = ()) -> Rescored:
-    """Score RUN/trajectories/*.parquet again.
+def rescore(saved: RewardConfig, folder: Path, overrides: Sequence[str] = ()) -> Rescored:
+    """Score a run's trajectories again.
 
     Args:
+        saved: the rewards of the run's recipe.
+        folder: RUN/trajectories.
         overrides: `reward.KEY=VALUE`; a preset replaces the run's rewards, other keys change them.
 
     Raises:
-        DataError: no run, or a file of trajectories that cannot be read.
+        DataError: no trajectories, or a file of them that cannot be read.
         ConfigError: an override that is none, or not of the rewards.
     """
-    config = _config(run_folder, overrides)
+    config = _config(saved, overrides)
     num_trajectories = num_saved = num_differing = 0
     differing: list[str] = []
     totals: dict[str, list[tuple[float | None, float, dict[str, float]]]] = defaultdict(list)
-    for path, row in _rows(run_folder):
+    for path, row in _rows(folder):
         num_trajectories += 1
         reward, parts = score(row.trajectory, config), parts_of(row.trajectory, config)
         if row.reward is not None:
@@ -128,21 +129,13 @@ def _flat(means: Means) -> dict[str, float | None]:
     return fields | fields.pop("parts")
 
 
-def _config(run_folder: Path, overrides: Sequence[str]) -> RewardConfig:
-    path = run_folder / "run.json"
-    if not path.is_file():
-        raise DataError(f"{run_folder}: holds no run (run.json); name a run's folder")
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))["recipe"]["reward"]
-        base = RewardConfig.model_validate(saved).model_dump()
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not what a run writes; it names no rewards") from error
+def _config(saved: RewardConfig, overrides: Sequence[str]) -> RewardConfig:
     given = _given(overrides)
     try:
-        start = {} if "preset" in given else base
+        start = {} if "preset" in given else saved.model_dump()
         return _Rewards.model_validate({"reward": {**start, **given}}).reward
     except ValidationError as error:
-        raise ConfigError(explain(error, _Rewards)) from error
+        raise ConfigError(first_mistake(error, _Rewards)) from error
 
 
 def _given(overrides: Sequence[str]) -> dict[str, Any]:
@@ -158,10 +151,10 @@ def _given(overrides: Sequence[str]) -> dict[str, Any]:
     return cast("dict[str, Any]", tree).get("reward", {})
 
 
-def _rows(run_folder: Path) -> Iterator[tuple[Path, Attempt]]:
-    paths = sorted((run_folder / "trajectories").glob("*.parquet"))
+def _rows(folder: Path) -> Iterator[tuple[Path, Attempt]]:
+    paths = sorted(folder.glob("*.parquet"))
     if not paths:
-        raise DataError(f"{run_folder}/trajectories: no *.parquet there; the run saved nothing yet")
+        raise DataError(f"{folder}: no *.parquet there; the run saved nothing yet")
     for path in paths:
         for row in read_trajectories(path):
             yield path, row

@@ -1,7 +1,9 @@
-"""The metric files of a run, read back line by line."""
+"""The metric files of a run, read back line by line, also while they grow."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
@@ -9,6 +11,8 @@ from mtsql.errors import DataError
 
 Row = dict[str, JsonValue]
 """One line of a metrics file."""
+POLL_S = 0.25
+"""How often a file that grows is looked at."""
 
 
 def series_of(rows: Sequence[Row], key: str) -> list[float | None]:
@@ -42,3 +46,22 @@ def read_rows(path: Path) -> list[Row]:
                 f"{path}: line {number} is not a JSON object; mend or remove it"
             ) from error
     return rows
+
+
+class Tail:
+    """New JSON lines of a growing file; what stood there before is skipped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = path.stat().st_size if path.exists() else 0
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            yield json.loads(line)

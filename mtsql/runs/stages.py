@@ -1,54 +1,131 @@
-"""Where the self-taught rounds of a run lie, and which stages they have.
+"""The stages of a run: their names, titles, order, what they keep and where they compute.
 
-RUN/rounds/N/samples/*.parquet   every trajectory that was sampled
-RUN/rounds/N/selection.json      what was kept of them and why
-RUN/rounds/N/selected.parquet    the kept ones
-RUN/rounds/N/model               the fine-tuned policy, a Hugging Face folder
+data, warm_start, evaluate_warm_start
+round_N_sample, round_N_select, round_N_fine_tune, round_N_evaluate    for each self-taught round
+rl, evaluate_rl
+evaluate                                            what `mtsql eval` asks for, outside a run
 """
 
-import json
 import re
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
-PARTS = {
-    "sample": "sample",
-    "select": "select",
-    "fine_tune": "fine-tune",
-    "evaluate": "evaluate",
-}
-"""The stages of a round, in order, and their titles."""
+from mtsql.config.run import RunConfig
+
+Part = Literal["before", "round", "after", "alone"]
 
 
-def stages_of_round(number: int) -> list[str]:
-    return [f"round_{number}_{part}" for part in PARTS]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageKind:
+    """What all stages of one kind have in common."""
+
+    key: str
+    """Names the kind; in a round the stage's name is `round_N_KEY`."""
+    title: str
+    part: Part
+    """Of the run: before, within or after the self-taught rounds, or outside of any run."""
+    learns: bool = False
+    """Keeps what it has so far when it is interrupted."""
+    needs_gpu_node: bool = False
+    """Computes in its own process, which on a cluster must lie on a node with GPUs."""
+    policy: str | None = None
+    """Whose evaluation it is; None in a round, and for a stage that evaluates no policy."""
 
 
-def round_of(stage: str) -> tuple[int, str] | None:
-    """Number and part of a round's stage, e.g. (2, "sample"); None for any other stage."""
-    found = re.fullmatch(r"round_(\d+)_(\w+)", stage)
-    return (int(found[1]), found[2]) if found and found[2] in PARTS else None
+KINDS = (
+    StageKind(key="data", title="data", part="before"),
+    StageKind(
+        key="warm_start", title="warm start", part="before", learns=True, needs_gpu_node=True
+    ),
+    StageKind(
+        key="evaluate_warm_start",
+        title="evaluate warm start",
+        part="before",
+        needs_gpu_node=True,
+        policy="warm_start",
+    ),
+    StageKind(key="sample", title="sample", part="round", learns=True, needs_gpu_node=True),
+    StageKind(key="select", title="select", part="round", needs_gpu_node=True),
+    StageKind(key="fine_tune", title="fine-tune", part="round", learns=True, needs_gpu_node=True),
+    StageKind(key="evaluate", title="evaluate", part="round", needs_gpu_node=True),
+    # verl's own task runner finds the GPUs.
+    StageKind(key="rl", title="reinforcement learning", part="after", learns=True),
+    StageKind(
+        key="evaluate_rl", title="evaluate RL", part="after", needs_gpu_node=True, policy="rl"
+    ),
+    StageKind(key="evaluate", title="evaluate", part="alone", needs_gpu_node=True),
+)
+"""Every kind of stage, in the order of a run."""
 
 
-def part_of(stage: str) -> str:
-    """A round's stage without its number; any other as it is."""
-    found = round_of(stage)
-    return found[1] if found else stage
+@dataclass(frozen=True, slots=True)
+class Stage:
+    kind: StageKind
+    round: int | None = None
+    """From 1; None outside of the rounds."""
+
+    @property
+    def name(self) -> str:
+        """As files call it, e.g. `round_2_fine_tune`."""
+        key = self.kind.key
+        return key if self.round is None else f"round_{self.round}_{key}"
+
+    @property
+    def title(self) -> str:
+        """In words, e.g. `round 2: fine-tune`."""
+        title = self.kind.title
+        return title if self.round is None else f"round {self.round}: {title}"
+
+    @property
+    def policy(self) -> str | None:
+        """Whose evaluation it is, e.g. `round_2`; None if it evaluates no policy of a run."""
+        if self.round is not None and self.kind.key == "evaluate":
+            return round_policy(self.round)
+        return self.kind.policy
 
 
-def round_title(stage: str) -> str | None:
-    found = round_of(stage)
-    return f"round {found[0]}: {PARTS[found[1]]}" if found else None
+def stage_named(name: str) -> Stage:
+    """The stage that files and commands call so.
+
+    Raises:
+        ValueError: no stage is called so.
+    """
+    found = re.fullmatch(r"round_([1-9]\d*)_(\w+)", name)
+    number, key = (int(found[1]), found[2]) if found else (None, name)
+    for kind in KINDS:
+        if kind.key == key and (kind.part == "round") == (number is not None):
+            return Stage(kind, number)
+    raise ValueError(f"no stage is called {name!r}")
 
 
-def round_folder(run_folder: Path, number: int) -> Path:
-    return run_folder / "rounds" / str(number)
+def stages_of(config: RunConfig) -> list[Stage]:
+    """The stages that a recipe asks for, in order."""
+    left_out = {
+        key
+        for key, section in (("warm_start", config.warm_start), ("rl", config.rl))
+        if section is None
+    }
+    if config.rl is None:
+        left_out.add("evaluate_rl")
+    rounds = 0 if config.selftaught is None else config.selftaught.rounds
+
+    def part(name: Part, number: int | None = None) -> list[Stage]:
+        kinds = [kind for kind in KINDS if kind.part == name and kind.key not in left_out]
+        return [Stage(kind, number) for kind in kinds]
+
+    taught = [stage for number in range(1, rounds + 1) for stage in part("round", number)]
+    return [*part("before"), *taught, *part("after")]
 
 
-def model_folder(run_folder: Path, policy: str) -> Path:
-    """Where a run keeps the model of `warm_start`, `round_N` or `rl`."""
+def round_policy(number: int) -> str:
+    """What files call the policy of a self-taught round."""
+    return f"round_{number}"
+
+
+def round_of_policy(policy: str) -> int | None:
+    """2 for `round_2`; None for a policy that no round has made."""
     found = re.fullmatch(r"round_(\d+)", policy)
-    folder = round_folder(run_folder, int(found[1])) if found else run_folder / policy
-    return folder / "model"
+    return int(found[1]) if found else None
 
 
 def policy_title(policy: str) -> str:
@@ -57,40 +134,7 @@ def policy_title(policy: str) -> str:
 
 def policy_order(policy: str) -> int:
     """The order in which a run makes its policies."""
-    found = re.fullmatch(r"round_(\d+)", policy)
-    return int(found[1]) if found else {"warm_start": 0, "rl": 1_000_000}.get(policy, 2_000_000)
-
-
-def last_round(run_folder: Path) -> int:
-    """The newest round with a model; 0 before the first one."""
-    numbers = [int(path.parent.name) for path in (run_folder / "rounds").glob("*/model")]
-    return max(numbers, default=0)
-
-
-def num_kept(run_folder: Path, number: int) -> int | None:
-    """Trajectories that a round added to the training set; None before its selection.
-
-    Only this number is read: the whole file has its types in `mtsql.selftaught.records`.
-    """
-    path = round_folder(run_folder, number) / "selection.json"
-    if not path.is_file():
-        return None
-    return int(json.loads(path.read_text(encoding="utf-8"))["figures"]["funnel"]["num_kept"])
-
-
-def num_rounds(run_folder: Path) -> int:
-    """Rounds with a selection."""
-    number = 0
-    while num_kept(run_folder, number + 1) is not None:
-        number += 1
-    return number
-
-
-def is_needless(run_folder: Path, stage: str) -> bool:
-    """A round's stage after a selection that found nothing new to learn."""
-    found = round_of(stage)
-    if found is None:
-        return False
-    number, part = found
-    last = number if part in ("fine_tune", "evaluate") else number - 1
-    return any(num_kept(run_folder, earlier) == 0 for earlier in range(1, last + 1))
+    number = round_of_policy(policy)
+    if number is not None:
+        return number
+    return {"warm_start": 0, "rl": 1_000_000}.get(policy, 2_000_000)

@@ -1,134 +1,145 @@
 """A run in numbers: `summary.json`, read by people, the report and other programs."""
 
-import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from mtsql.evaluation.scores import ScoredTurn, paired_gain
-from mtsql.files import write_whole
+from mtsql.config.environment import HistoryMode
+from mtsql.evaluation.scores import ScoredTurn, Scores, paired_gain
+from mtsql.files import write_record
+from mtsql.runs.folder import RunFolder
+from mtsql.runs.metrics import number_at, read_rows
+from mtsql.runs.records import (
+    Evaluation,
+    Figures,
+    Headline,
+    PolicyScores,
+    RoundScores,
+    RoundSummary,
+    SplitGain,
+    Summary,
+    SummaryGain,
+)
 from mtsql.runs.rounds import rounds_of
+from mtsql.runs.stages import round_policy
 
 
-def _load(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def write_summary(run: RunFolder) -> Summary:
+    """Write `summary.json` and return what it holds.
+
+    Raises:
+        DataError: a file of the run is not what a run writes.
+    """
+    summary = summarise_run(run)
+    write_record(run.summary, summary)
+    return summary
 
 
-def _turns(evaluation: dict[str, Any]) -> list[ScoredTurn]:
-    return [ScoredTurn(**turn) for turn in evaluation["turns"]]
+def summarise_run(run: RunFolder) -> Summary:
+    """What a run's folder says, whole or in part.
+
+    Raises:
+        DataError: a file of the run is not what a run writes.
+    """
+    note = run.read_note()
+    num_samples = note.recipe.evaluation.num_bootstrap
+    judged = run.read_evaluation("rl", "gold") or run.read_evaluation("warm_start", "gold")
+    gold = _headline(run, "gold", num_samples)
+    predicted = _headline(run, "predicted", num_samples)
+    is_predicted = predicted.warm_start is not None or predicted.rl is not None
+    steps = read_rows(run.metrics("rl"))
+    differences = [
+        value for step in steps if (value := number_at(step, "logprob_diff")) is not None
+    ]
+    return Summary(
+        name=note.recipe.name,
+        seed=note.recipe.seed,
+        device=note.device,
+        wall_s={name: end.wall_s for name, end in run.read_stage_ends().items()},
+        warm_start=gold.warm_start,
+        rl=gold.rl,
+        gain=gold.gain,
+        turns=judged.all.num_turns if judged is not None else 0,
+        predicted=predicted if is_predicted else None,
+        rounds=tuple(_rounds(run, num_samples)),
+        # A resumed run plays the steps after its last checkpoint again.
+        rl_steps=len({number_at(step, "step") for step in steps}) if steps else None,
+        logprob_diff=differences[0] if differences else None,
+        num_dropped=sum(number_at(step, "num_dropped") or 0.0 for step in steps) if steps else None,
+    )
 
 
-def _figures(scores: dict[str, Any]) -> dict[str, float | None]:
-    """EX, EM: shares of turns; QM, IM: shares of questions and dialogues that match under EX."""
-    return {
-        "ex": scores["ex"]["question_match"]["share"],
-        "em": scores["em"]["question_match"]["share"],
-        "qm": scores["ex"]["question_match"]["share"],
-        "im": scores["ex"]["interaction_match"]["share"],
-        "im_em": scores["em"]["interaction_match"]["share"],
-    }
+def _headline(run: RunFolder, history: HistoryMode, num_samples: int) -> Headline:
+    before = run.read_evaluation("warm_start", history)
+    after = run.read_evaluation("rl", history)
+    return Headline(
+        warm_start=None if before is None else _scores(before),
+        rl=None if after is None else _scores(after),
+        gain=_gain(before, after, num_samples),
+    )
 
 
-def _scores(evaluation: dict[str, Any]) -> dict[str, Any]:
-    splits = {name: _figures(part) for name, part in evaluation["splits"].items()}
-    return {**_figures(evaluation["all"]), "splits": splits}
+def _rounds(run: RunFolder, num_samples: int) -> list[RoundSummary]:
+    """The self-taught rounds: sampling and selection, and each round's policy on held-out turns."""
+
+    def scores(number: int, history: HistoryMode) -> RoundScores | None:
+        evaluation = run.read_evaluation(round_policy(number), history)
+        if evaluation is None:
+            return None
+        return RoundScores(
+            **dict(_scores(evaluation)),
+            gain=_gain(run.read_evaluation("warm_start", history), evaluation, num_samples),
+            mended=evaluation.abilities.get("mended"),
+        )
+
+    return [
+        RoundSummary(
+            **dict(progress),
+            gold=scores(progress.round, "gold"),
+            predicted=scores(progress.round, "predicted"),
+        )
+        for progress in rounds_of(run)
+    ]
+
+
+def _scores(evaluation: Evaluation) -> PolicyScores:
+    splits = {name: _figures(scores) for name, scores in evaluation.splits.items()}
+    return PolicyScores(**dict(_figures(evaluation.all)), splits=splits)
+
+
+def _figures(scores: Scores) -> Figures:
+    return Figures(
+        ex=scores.ex.question_match.share,
+        em=scores.em.question_match.share,
+        qm=scores.ex.question_match.share,
+        im=scores.ex.interaction_match.share,
+        im_em=scores.em.interaction_match.share,
+    )
 
 
 def _gain(
-    before: list[ScoredTurn], after: list[ScoredTurn], num_samples: int
-) -> dict[str, Any] | None:
-    """EX of RL minus EX of the warm start, over all turns and by split; None: nothing is judged."""
-
-    def paired(split: str | None) -> dict[str, Any] | None:
-        old = [turn for turn in before if split in (None, turn.split)]
-        new = [turn for turn in after if split in (None, turn.split)]
-        if not any(turn.ex is not None for turn in old) or not any(
-            turn.ex is not None for turn in new
-        ):
-            return None
-        gain = paired_gain(old, new, metric="ex", num_samples=num_samples)
-        ci95 = None if gain.ci95 is None else list(gain.ci95)
-        return {"ex": gain.gain, "ci95": ci95, "turns": gain.num_turns}
-
-    whole = paired(None)
+    before: Evaluation | None, after: Evaluation | None, num_samples: int
+) -> SummaryGain | None:
+    """EX of `after` minus EX of `before`, over all turns and by split; None: nothing to compare."""
+    if before is None or after is None:
+        return None
+    whole = _split_gain(before.turns, after.turns, num_samples)
     if whole is None:
         return None
-    names = dict.fromkeys(turn.split for turn in before)
-    return {**whole, "splits": {name: paired(name) for name in names}}
+    names = dict.fromkeys(turn.split for turn in before.turns)
+
+    def of_split(name: str) -> SplitGain | None:
+        old, new = (
+            [turn for turn in evaluation.turns if turn.split == name]
+            for evaluation in (before, after)
+        )
+        return _split_gain(old, new, num_samples)
+
+    return SummaryGain(**dict(whole), splits={name: of_split(name) for name in names})
 
 
-def _rounds(folder: Path, num_samples: int) -> list[dict[str, Any]]:
-    """The self-taught rounds: sampling and selection, and each round's policy on held-out turns."""
-    rounds: list[dict[str, Any]] = []
-    for progress in rounds_of(folder):
-        entry: dict[str, Any] = progress.model_dump(mode="json")
-        for history in ("gold", "predicted"):
-            evaluation = _load(folder / "evaluation" / f"round_{progress.round}-{history}.json")
-            if evaluation is None:
-                continue
-            scores = _scores(evaluation)
-            before = _load(folder / "evaluation" / f"warm_start-{history}.json")
-            if before is not None:
-                scores["gain"] = _gain(_turns(before), _turns(evaluation), num_samples)
-            scores["mended"] = evaluation["abilities"].get("mended")
-            entry[history] = scores
-        rounds.append(entry)
-    return rounds
-
-
-def summarise_run(folder: Path) -> dict[str, Any]:
-    """What a run's folder says, whole or in part.
-
-    The figures at the top are greedy decoding with gold history on every held-out turn; `predicted`
-    holds those with predicted history.
-    """
-    saved = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    # In the order in which they ended.
-    done = sorted((folder / "stages").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    walls = {path.stem: json.loads(path.read_text(encoding="utf-8"))["wall_s"] for path in done}
-    summary: dict[str, Any] = {
-        "name": saved["recipe"]["name"],
-        "seed": saved["recipe"]["seed"],
-        "device": saved["device"],
-        "wall_s": walls,
-    }
-    for policy in ("warm_start", "rl"):
-        for history in ("gold", "predicted"):
-            evaluation = _load(folder / "evaluation" / f"{policy}-{history}.json")
-            if evaluation is None:
-                continue
-            if history == "gold":
-                summary[policy] = _scores(evaluation)
-                summary["turns"] = evaluation["all"]["num_turns"]
-            else:
-                summary.setdefault("predicted", {})[policy] = _scores(evaluation)
-    for history in ("gold", "predicted"):
-        before = _load(folder / "evaluation" / f"warm_start-{history}.json")
-        after = _load(folder / "evaluation" / f"rl-{history}.json")
-        if before is None or after is None:
-            continue
-        num_samples = saved["recipe"]["evaluation"]["num_bootstrap"]
-        entry = _gain(_turns(before), _turns(after), num_samples)
-        if entry is None:
-            continue
-        if history == "gold":
-            summary["gain"] = entry
-        else:
-            summary["predicted"]["gain"] = entry
-    rounds = _rounds(folder, saved["recipe"]["evaluation"]["num_bootstrap"])
-    if rounds:
-        summary["rounds"] = rounds
-    metrics = folder / "metrics" / "rl.jsonl"
-    if metrics.exists():
-        steps = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-        diffs = [step["logprob_diff"] for step in steps if step.get("logprob_diff") is not None]
-        summary["rl_steps"] = len({step["step"] for step in steps})
-        summary["logprob_diff"] = diffs[0] if diffs else None
-        summary["num_dropped"] = sum(step.get("num_dropped", 0) for step in steps)
-    return summary
-
-
-def write_summary(folder: Path) -> dict[str, Any]:
-    """Write `summary.json` and return what it holds."""
-    summary = summarise_run(folder)
-    write_whole(folder / "summary.json", json.dumps(summary, indent=1))
-    return summary
+def _split_gain(
+    old: Sequence[ScoredTurn], new: Sequence[ScoredTurn], num_samples: int
+) -> SplitGain | None:
+    if not all(any(turn.ex is not None for turn in turns) for turns in (old, new)):
+        return None
+    gain = paired_gain(old, new, metric="ex", num_samples=num_samples)
+    return SplitGain(ex=gain.gain, ci95=gain.ci95, turns=gain.num_turns)

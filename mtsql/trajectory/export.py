@@ -74,36 +74,6 @@ class Conversation:
         return all(self.weights)
 
 
-def sources(source: Path) -> tuple[Path, list[Path]]:
-    """The run's folder and the Parquet files that are meant.
-
-    Raises:
-        DataError: no run, or nothing in it that was selected or scripted.
-    """
-    if source.is_file():
-        for folder in source.absolute().parents:
-            if (folder / "run.json").is_file():
-                return folder, [source]
-        raise DataError(
-            f"{source}: lies in no run's folder (no run.json above it), and the run says what its "
-            "prompts were; leave the file where the run wrote it"
-        )
-    if not (source / "run.json").is_file():
-        raise DataError(f"{source}: holds no run (run.json); name a run's folder or a file in one")
-    # By number: round 10 comes after round 9.
-    rounds = sorted(
-        source.glob("rounds/*/selected.parquet"),
-        key=lambda path: (len(path.parent.name), path.parent.name),
-    )
-    scripts = source / "warm_start" / "scripted.parquet"
-    if not rounds and not scripts.is_file():
-        raise DataError(
-            f"{source}: neither rounds/*/selected.parquet nor warm_start/scripted.parquet is "
-            "there; let the run get that far, or name a file of RUN_DIR/trajectories"
-        )
-    return source, rounds or [scripts]
-
-
 def conversation(
     row: Attempt,
     *,

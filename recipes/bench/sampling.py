@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from actors.rollout.turns import gold_specs, load_run_data
-from actors.run.command import check_model
+from actors.run.checks import check_model
 from actors.run.machine import device_of, process_environment
 from actors.run.processes import owned_processes
 from mtsql.config.learning import SelfTaughtConfig
@@ -31,6 +31,7 @@ from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.dialogue import TurnSpec
 from mtsql.errors import DataError
+from mtsql.runs.folder import RunFolder
 from mtsql.sql.pool import LocalPool
 from recipes.bench.common import Spent, show
 
@@ -52,7 +53,7 @@ def run(
     """
     if config.selftaught is None:
         config = config.model_copy(update={"selftaught": SelfTaughtConfig()})
-    chosen = model if model is not None else config.folder / "warm_start" / "model"
+    chosen = model if model is not None else RunFolder(config.folder).warm_start.model
     check_model(chosen, "--model" if model is not None else "the run's warm start")
     num_turns, num_needed = len(items_of(load_run_data(config))), NUM_WARM_UP + num_runs * num_items
     if num_turns < num_needed:

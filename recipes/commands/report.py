@@ -6,9 +6,6 @@ from pathlib import Path
 from mtsql.errors import DataError
 from recipes.commands.shared import Commands, add_command
 
-RUN_FILES = ("run.json", "summary.json")
-"""One of them is in every run's folder."""
-
 
 def add(commands: Commands) -> None:
     parser = add_command(commands, "report", run, "write RUN_DIR/report.html again")
@@ -19,13 +16,15 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from mtsql.report.page import summary_tables, write_report
-    from mtsql.runs.records import read_summary
+    from mtsql.runs.folder import RunFolder
 
-    folder = arguments.run_folder
-    if folder.is_dir() and not any((folder / name).is_file() for name in RUN_FILES):
-        raise DataError(f"{folder}: holds no run ({' or '.join(RUN_FILES)}); name a run's folder")
-    page = write_report(folder)
-    summary = read_summary(folder)
+    run = RunFolder(arguments.run_folder)
+    if run.path.is_dir() and not any(path.is_file() for path in (run.note, run.summary)):
+        raise DataError(
+            f"{run.path}: holds no run ({run.note.name} or {run.summary.name}); name a run's folder"
+        )
+    page = write_report(run)
+    summary = run.read_summary()
     if summary is not None:
         for table in summary_tables(summary):
             Console().print(table)

@@ -19,8 +19,10 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from mtsql.rewards.rescore import headline, rescore, rescore_json, rescore_table
+    from mtsql.runs.folder import RunFolder
 
-    result = rescore(arguments.run_folder, arguments.overrides)
+    folder = RunFolder(arguments.run_folder)
+    result = rescore(folder.read_note().recipe.reward, folder.trajectories, arguments.overrides)
     if arguments.json:
         print(rescore_json(result))
         return 0

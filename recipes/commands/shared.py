@@ -82,7 +82,7 @@ def require_stack() -> None:
 
 def exit_code_of(stages: Callable[[], object]) -> int:
     """The exit code of a run's stages: a broken one is a line that names its log."""
-    from actors.run.command import StageFailed
+    from actors.run.stage import StageFailed
 
     try:
         stages()

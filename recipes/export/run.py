@@ -19,6 +19,7 @@ from mtsql.data.dataset import Dataset
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.errors import DataError
 from mtsql.protocol import DIALECTS, Dialect
+from mtsql.runs.folder import RunFolder, sources
 from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.export import (
     FILES,
@@ -27,7 +28,6 @@ from mtsql.trajectory.export import (
     check_out,
     conversation,
     message_weights,
-    sources,
     why_left_out,
     why_not_for_llama_factory,
     write_export,
@@ -116,7 +116,7 @@ def export(
     return result
 
 
-def _source(folder: Path, model: Path | None) -> Source:
+def _source(folder: RunFolder, model: Path | None) -> Source:
     config = run_config(folder)
     tokenizer = run_tokenizer(config, folder, model)
     dialect = DIALECTS[config.environment.dialect]

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
-from mtsql.data.dataset import one_line
 from mtsql.data.readers import read_schemas
 from mtsql.data.reflect import reflect_sqlite
-from mtsql.errors import ConfigError, DataError
+from mtsql.errors import ConfigError, DataError, first_mistake
 from mtsql.schema import Schema
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -135,7 +134,7 @@ def _row(path: Path, number: int, line: str) -> _Row:
     try:
         row = _parsed(line)
     except ValidationError as error:
-        raise DataError(f"{path}, line {number}: {one_line(error)}") from error
+        raise DataError(f"{path}, line {number}: {first_mistake(error)}") from error
     for key, value in row:
         if key != "pred" and _HALF_PAIR.search(str(value)):
             raise DataError(

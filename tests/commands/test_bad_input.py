@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from actors.run import command as run
+from actors.run.stage import StageFailed
 from actors.stages.__main__ import explain_os_error
 from helpers.places import ROOT
 from mtsql.data.embedded import generate
+from mtsql.runs.records import Failure
 from recipes.main import main
 
 DEMO = str(ROOT / "recipes" / "demo_cpu.yaml")
@@ -348,7 +350,7 @@ def test_a_disk_that_fills_while_a_dataset_is_made(small_disk: Path) -> None:
 def test_a_disk_that_fills_during_a_stage(small_disk: Path) -> None:
     # Only the check at the door is lowered: the stage's process meets the full disk by itself.
     program = (
-        "import sys, actors.run.command; actors.run.command.MIN_FREE_GB = 0; "
+        "import sys, actors.run.checks; actors.run.checks.MIN_FREE_GB = 0; "
         "from recipes.main import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program]
@@ -376,9 +378,20 @@ def test_a_stage_that_breaks_by_itself_names_its_log_and_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise run.StageFailed("warm start failed (exit code 1): boom; the whole log is a.log")
+        failure = Failure(
+            kind="refusal",
+            reason="ValueError: boom",
+            place="actors/a.py:3 (f)",
+            actor="rank 1 of 2",
+            resumable=False,
+        )
+        raise StageFailed(failure, title="warm start", log=Path("a.log"))
 
     monkeypatch.setattr(run, "train", broken)
     assert main(["train", DEMO]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "mtsql: error: warm start failed (exit code 1): boom; the whole log is a.log"
+    assert line == (
+        "mtsql: error: warm start failed (refusal): ValueError: boom (at actors/a.py:3 (f), in "
+        "rank 1 of 2); the whole log is a.log; the same command would meet it again: change what "
+        "the reason names, in the recipe, data or model"
+    )

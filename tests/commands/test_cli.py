@@ -215,7 +215,9 @@ def test_report_prints_the_table_and_the_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = {
-        "rl": {"ex": 0.5, "em": 0.25, "qm": 0.5, "im": 0.125},
+        "name": "demo",
+        "device": "cpu",
+        "rl": {"ex": 0.5, "em": 0.25, "qm": 0.5, "im": 0.125, "im_em": 0.1, "splits": {}},
         "turns": 300,
         "seed": 1,
         "wall_s": {"rl": 1.0},

@@ -448,9 +448,9 @@ def test_mistakes_name_the_file_the_key_and_the_fix(
     write(prompt="000000000000")
     assert "key 'prompt' is 000000000000" in mistaken(folder, out)
     write(recipe=note["recipe"] | {"sede": 1})
-    assert "unknown key 'sede'; did you mean 'seed'?" in mistaken(folder, out)
+    assert "unknown key 'recipe.sede'; did you mean 'seed'?" in mistaken(folder, out)
     (folder / "run.json").write_text("[]", encoding="utf-8")
-    assert "it holds no recipe" in mistaken(folder, out)
+    assert "export with the mtsql that made the run" in mistaken(folder, out)
     environment = note["recipe"]["environment"] | {"max_steps": 3}
     write(recipe=note["recipe"] | {"environment": environment})
     assert "its prompt is not the one that" in mistaken(folder, out)

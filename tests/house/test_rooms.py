@@ -20,7 +20,7 @@ actors:  stages
 actors:  run
 actors:  learner
 actors:  rollout
-actors:  plugin sql_pool tiny_model sentence_embedder
+actors:  failures plugin sql_pool tiny_model sentence_embedder
 actors:  cpu
 envs:    scripts users
 envs:    play
@@ -39,14 +39,6 @@ mtsql:   errors garbage parent per_object protocol schema
 """
 """A room may import those of the floors below, and of its own floor as long as no circle arises."""
 
-NOT_YET = {
-    ("actors.cpu.vllm", "actors.run.machine"),
-    ("actors.learner.sft", "actors.run.progress"),
-    ("actors.rollout.sampling", "actors.learner.recorder"),
-    ("actors.stages.rounds", "actors.stages.__main__"),
-}
-"""Arrows between modules that still point up or close a circle; this list only ever shrinks."""
-
 
 def room_of(module: str) -> str:
     """`mtsql.sql.pool` -> `mtsql.sql`; a layer's own `__init__.py` is the layer."""
@@ -61,14 +53,6 @@ def floors() -> dict[str, int]:
         layer, rooms = line.split(":")
         found |= {f"{layer}.{room}": height for room in rooms.split()}
     return found
-
-
-def graph() -> dict[str, frozenset[str]]:
-    """The imports of every module, without those that stand in NOT_YET."""
-    return {
-        module: frozenset(target for target in targets if (module, target) not in NOT_YET)
-        for module, targets in arrows().items()
-    }
 
 
 def rises(imports: dict[str, frozenset[str]], heights: dict[str, int]) -> set[str]:
@@ -96,15 +80,15 @@ def test_every_room_stands_on_a_floor() -> None:
 
 
 def test_no_import_points_up() -> None:
-    assert rises(graph(), floors()) == set()
+    assert rises(arrows(), floors()) == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert circles(graph()) == []
+    assert circles(arrows()) == []
 
 
 def test_no_rooms_import_each_other_in_a_circle() -> None:
-    assert circles(between_rooms(graph())) == []
+    assert circles(between_rooms(arrows())) == []
 
 
 @pytest.mark.parametrize(

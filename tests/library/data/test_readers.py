@@ -148,7 +148,7 @@ def test_a_spider_pair_is_a_dialogue_of_one_turn(tmp_path: Path) -> None:
         ("{", ["no JSON"]),
         ("{}", ["no list of entries", "database_id"]),
         ("[]", ["no list of entries"]),
-        ('[{"interaction": []}]', ["entry 0", "key database_id", "Field required"]),
+        ('[{"interaction": []}]', ["entry 0", "key 'database_id'", "Field required"]),
         ('[{"database_id": "a", "interaction": [{"utterance": "x"}]}]', ["interaction.0.query"]),
         (
             '[{"database_id": "a", "interaction": [{"utterance": " ", "query": "x"}]}]',

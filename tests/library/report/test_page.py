@@ -17,8 +17,9 @@ from mtsql.protocol import ActionName, Answer, ToolCall
 from mtsql.report.charts import bar_chart, line_chart
 from mtsql.report.html import gain_text
 from mtsql.report.page import summary_table, write_report
+from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import read_rows
-from mtsql.runs.records import SummaryGain
+from mtsql.runs.records import SplitGain, Summary
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.reward import Reward
@@ -27,11 +28,13 @@ from mtsql.trajectory.tokens import TokenSequence
 
 HOSTILE = "</pre><script>alert('x')</script><img src=x onerror=y>"
 VOID = {"meta", "img", "br", "link", "hr", "input"}
+REST = {"im_em": 0.2, "splits": {}}
 SUMMARY = {
-    "warm_start": {"ex": 0.5, "em": 0.4, "qm": 0.5, "im": 0.25},
-    "rl": {"ex": 0.625, "em": 0.45, "qm": 0.625, "im": 0.375},
-    "gain": {"ex": 0.125, "ci95": [0.0471, 0.2029]},
-    "predicted": {"rl": {"ex": 0.6, "em": 0.4, "qm": 0.6, "im": 0.3}},
+    "name": "demo",
+    "warm_start": {"ex": 0.5, "em": 0.4, "qm": 0.5, "im": 0.25, **REST},
+    "rl": {"ex": 0.625, "em": 0.45, "qm": 0.625, "im": 0.375, **REST},
+    "gain": {"ex": 0.125, "ci95": [0.0471, 0.2029], "turns": 321, "splits": {}},
+    "predicted": {"rl": {"ex": 0.6, "em": 0.4, "qm": 0.6, "im": 0.3, **REST}},
     "turns": 321,
     "seed": 7,
     "wall_s": {"data": 2.25, "rl": 300.5},
@@ -56,7 +59,7 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag, self.getpos()
 
 
-def scores(is_better: bool) -> dict:
+def evaluation(policy: str, is_better: bool) -> dict:
     """Two dialogues of two turns: EX 2/4 at first, 3/4 later; no dialogue, then one of two."""
     matches: list[tuple[bool, Hardness]] = [
         (True, "easy"),
@@ -76,7 +79,17 @@ def scores(is_better: bool) -> dict:
         )
         for index, (match, hardness) in enumerate(matches)
     ]
-    return asdict(summarise(rows))
+    scores = asdict(summarise(rows))
+    return {
+        "policy": policy,
+        "history": "gold",
+        "elapsed_s": 1.0,
+        "sampled_tokens": 10,
+        "splits": {"test": scores},
+        "all": scores,
+        "abilities": {},
+        "turns": [asdict(row) for row in rows],
+    }
 
 
 def trajectory(question: str, proposals: tuple[str, ...], ex: tuple[bool, ...]) -> Attempt:
@@ -141,7 +154,7 @@ def run_folder(tmp_path: Path) -> Path:
         '{"step": 1, "loss": 5.0, "lr": 0.1}\n{"step": 2, "loss": 2.125}\n'
     )
     for policy, is_better in (("warm_start", False), ("rl", True)):
-        content = {"policy": policy, "history": "gold", "splits": {"test": scores(is_better)}}
+        content = evaluation(policy, is_better)
         (folder / "evaluation" / f"{policy}-gold.json").write_text(json.dumps(content))
     write_trajectories(
         folder / "trajectories" / "rl-gold.parquet",
@@ -165,7 +178,7 @@ def check_page(page: str) -> None:
 
 
 def test_the_page_is_whole_offline_and_escaped(run_folder: Path) -> None:
-    path = write_report(run_folder)
+    path = write_report(RunFolder(run_folder))
     assert path == run_folder / "report.html"
     page = path.read_text()
     check_page(page)
@@ -174,7 +187,7 @@ def test_the_page_is_whole_offline_and_escaped(run_folder: Path) -> None:
 
 
 def test_the_page_shows_the_figures(run_folder: Path) -> None:
-    page = write_report(run_folder).read_text()
+    page = write_report(RunFolder(run_folder)).read_text()
     assert "Clause F1 against gold" in page
     assert "+12.5 (+4.7 to +20.3)" in page
     assert "321 held-out turns" in page
@@ -194,13 +207,13 @@ def test_the_page_shows_the_figures(run_folder: Path) -> None:
 
 
 def test_the_mistakes_of_the_scripts_are_shown(run_folder: Path) -> None:
-    assert "Mistakes made on purpose" not in write_report(run_folder).read_text()
+    assert "Mistakes made on purpose" not in write_report(RunFolder(run_folder)).read_text()
     (run_folder / "warm_start").mkdir()
     path = run_folder / "warm_start" / "facts.json"
     counts = {"made": 4, "share": 0.125, "noticed": 3, "repaired": 2, "right": 1}
     facts = {"num_trajectories": 32, "mistakes": {"missing_join": counts, HOSTILE: counts}}
     path.write_text(json.dumps({**facts, "shares": {"first_right": 0.5, "executed": 0.25}}))
-    page = write_report(run_folder).read_text()
+    page = write_report(RunFolder(run_folder)).read_text()
     check_page(page)
     # share of all 32; noticed 3/4, repaired 2/4, right 1/4
     cells = ("missing join", "4", "12.5", "75.0", "50.0", "25.0")
@@ -208,20 +221,20 @@ def test_the_mistakes_of_the_scripts_are_shown(run_folder: Path) -> None:
     assert "first right 50.0; executed 25.0" in page
     # Facts without the key are those of a warm start that counted none.
     path.write_text('{"num_trajectories": 32}')
-    assert "Mistakes made on purpose" not in write_report(run_folder).read_text()
+    assert "Mistakes made on purpose" not in write_report(RunFolder(run_folder)).read_text()
     path.write_text('{"mistakes": {"missing_join": {"made": "x"}}}')
     key = r"facts\.json: key 'mistakes\.missing_join\.made': .*; prepare the warm start again"
     with pytest.raises(DataError, match=key):
-        write_report(run_folder)
+        write_report(RunFolder(run_folder))
 
 
 def test_the_same_folder_gives_the_same_bytes(run_folder: Path) -> None:
-    first = write_report(run_folder).read_bytes()
-    assert write_report(run_folder).read_bytes() == first
+    first = write_report(RunFolder(run_folder)).read_bytes()
+    assert write_report(RunFolder(run_folder)).read_bytes() == first
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    page = write_report(tmp_path).read_text()
+    page = write_report(RunFolder(tmp_path)).read_text()
     check_page(page)
     for name in ("summary.json", "rl.jsonl", "warm_start.jsonl", "evaluation/", "trajectories/"):
         assert name in page
@@ -229,13 +242,13 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such run folder"):
-        write_report(tmp_path / "nothing")
+        write_report(RunFolder(tmp_path / "nothing"))
 
 
 def test_a_broken_file_is_named_with_its_key(run_folder: Path) -> None:
     (run_folder / "summary.json").write_text(json.dumps({**SUMMARY, "seed": "x"}))
     with pytest.raises(DataError, match=r"summary\.json: key 'seed'"):
-        write_report(run_folder)
+        write_report(RunFolder(run_folder))
 
 
 def test_a_line_in_the_writing_is_left_out_and_a_broken_one_is_named(tmp_path: Path) -> None:
@@ -250,7 +263,7 @@ def test_a_line_in_the_writing_is_left_out_and_a_broken_one_is_named(tmp_path: P
 def test_the_terminal_table_has_both_policies_and_the_gain() -> None:
     console = Console(width=120, record=True, file=None, quiet=False)
     with console.capture() as capture:
-        console.print(summary_table(SUMMARY))
+        console.print(summary_table(Summary.model_validate(SUMMARY)))
     text = capture.get()
     assert "321 held-out turns, seed 7" in text
     line = next(line for line in text.splitlines() if "RL, gold" in line)
@@ -268,6 +281,6 @@ def test_chart_labels_are_escaped_and_gaps_allowed() -> None:
 
 
 def test_a_gain_is_shown_in_points_with_its_interval() -> None:
-    assert gain_text(SummaryGain(ex=0.125, ci95=(0.05, 0.2))) == "+12.5 (+5.0 to +20.0)"
-    assert gain_text(SummaryGain(ex=0.125, ci95=None)) == "+12.5"  # of one dialogue
+    assert gain_text(SplitGain(ex=0.125, ci95=(0.05, 0.2), turns=8)) == "+12.5 (+5.0 to +20.0)"
+    assert gain_text(SplitGain(ex=0.125, ci95=None, turns=8)) == "+12.5"  # of one dialogue
     assert gain_text(None) == ""

@@ -11,8 +11,10 @@ from helpers.turns import play_messages
 from mtsql.config.reward import RewardConfig
 from mtsql.errors import ConfigError, DataError
 from mtsql.protocol import ActionName, ToolCall, render_action
-from mtsql.rewards.rescore import headline, rescore
+from mtsql.rewards.rescore import headline
+from mtsql.rewards.rescore import rescore as score_again
 from mtsql.rewards.score import score
+from mtsql.runs.folder import RunFolder
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending
 from mtsql.trajectory.store import write_trajectories
@@ -65,9 +67,16 @@ def save(folder, trajectories, config, *, is_scored=True):
         for name, trajectory in trajectories.items()
     ]
     write_trajectories(folder / "trajectories" / "rl-step-00001.parquet", rows)
-    recipe = {"recipe": {"name": "hand", "reward": config.model_dump(mode="json")}}
-    (folder / "run.json").write_text(json.dumps(recipe))
+    recipe = {"name": "hand", "model": {"tiny": {}}, "reward": config.model_dump(mode="json")}
+    recipe |= {"rl": None, "environment": {"max_prompt_tokens": 500, "max_response_tokens": 500}}
+    note = {"recipe": recipe, "device": "cpu", "prompt": "0"}
+    (folder / "run.json").write_text(json.dumps(note))
     return folder
+
+
+def rescore(folder, overrides=()):
+    run = RunFolder(folder)
+    return score_again(run.read_note().recipe.reward, run.trajectories, overrides)
 
 
 RECIPES = (
@@ -156,8 +165,12 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(DataError, match="holds no run"):
         rescore(tmp_path)
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(DataError, match=r"run\.json: not what a run writes"):
+    with pytest.raises(DataError, match=r"run\.json: key 'recipe': Field required"):
         rescore(tmp_path)
-    (tmp_path / "run.json").write_text('{"recipe": {"reward": {"verify": 0.1}}}')
+
+
+def test_a_run_that_has_played_nothing_is_named(trajectories, tmp_path):
+    folder = save(tmp_path, trajectories, RewardConfig())
+    (folder / "trajectories" / "rl-step-00001.parquet").unlink()
     with pytest.raises(DataError, match=r"trajectories: no \*\.parquet there"):
-        rescore(tmp_path)
+        rescore(folder)

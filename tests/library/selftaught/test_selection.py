@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.stages.__main__ import StageContext
+from actors.stages.context import StageContext
 from actors.stages.rounds import replayed
 from helpers.steps import (
     LOOSE,
@@ -36,6 +36,7 @@ from mtsql.dialogue import Hardness
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, ToolCall
+from mtsql.runs.folder import RunFolder
 from mtsql.selftaught.clusters import clusters, cosines, distinct, medoid
 from mtsql.selftaught.embedding import FeatureEmbedder, sql_features
 from mtsql.selftaught.records import Coverage, Funnel, KeptRow, read_selection
@@ -662,7 +663,7 @@ def test_a_replay_draws_from_scripts_that_looked_and_were_right(tmp_path):
         plain["selftaught"] = {"selection": selection}
         plain["environment"] = {"max_prompt_tokens": 500, "max_response_tokens": 500}
         config = RunConfig.model_validate(plain)
-        context = StageContext(config=config, device="cpu", folder=tmp_path)
+        context = StageContext(config=config, device="cpu", run=RunFolder(tmp_path))
         return replayed(context, number, num_drawn)
 
     assert drawn(1, 9) == [rows[1], rows[4], rows[6]]

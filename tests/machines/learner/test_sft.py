@@ -75,13 +75,15 @@ from pathlib import Path
 from mtsql.config.run import RunConfig
 from actors.stages.checkpoints import fine_tune
 from actors.stages.scripted_rows import prepare_rows
-config, folder = RunConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2])
-if not (folder / "base").exists():
+from mtsql.runs.folder import WarmStartFolder
+config, path = RunConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2])
+folder = WarmStartFolder(path)
+if not folder.base.exists():
     prepare_rows(config, config.warm_start, folder)
 def tell(*words):
-    with (folder / "told.jsonl").open("a") as file:
+    with (path / "told.jsonl").open("a") as file:
         print(json.dumps(words), file=file)
-fine_tune(config, config.warm_start, "cpu", folder / "base", folder, folder / "metrics.jsonl",
+fine_tune(config, config.warm_start, "cpu", folder.base, folder, path / "metrics.jsonl",
           progress=tell)
 """
 

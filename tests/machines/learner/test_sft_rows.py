@@ -27,6 +27,7 @@ from mtsql.data.embedded import generate
 from mtsql.errors import ConfigError, DataError, ModelError
 from mtsql.mistakes.kinds import ScriptFacts
 from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
+from mtsql.runs.folder import FineTuneFolder, WarmStartFolder
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.store import read_trajectories, write_trajectories
@@ -69,7 +70,7 @@ def recipe(data: Path, **model: Any) -> RunConfig:
 @pytest.fixture(scope="module")
 def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("warm_start")
-    assert prepare_rows(recipe(data), WarmStartConfig(), folder) == folder / "base"
+    assert prepare_rows(recipe(data), WarmStartConfig(), WarmStartFolder(folder)) == folder / "base"
     return folder
 
 
@@ -106,7 +107,7 @@ def test_the_loss_is_on_what_the_policy_says_and_on_nothing_else(prepared: Path)
 
 def test_of_a_drill_only_the_corrections_are_learned(data: Path, tmp_path: Path) -> None:
     warm_start = WarmStartConfig(trajectories_per_turn=1, corrections_per_turn=2)
-    tokenizer = load_tokenizer(prepare_rows(recipe(data), warm_start, tmp_path))
+    tokenizer = load_tokenizer(prepare_rows(recipe(data), warm_start, WarmStartFolder(tmp_path)))
     facts = json.loads((tmp_path / "facts.json").read_text("utf-8"))
     rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     drills = list(zip(rows, stored(tmp_path), strict=True))[-facts["num_drills"] :]
@@ -134,7 +135,7 @@ def test_every_dialect_has_its_rows(data: Path, tmp_path: Path, dialect: str) ->
     )
     config = config.model_copy(update={"environment": environment})
     warm_start = WarmStartConfig(trajectories_per_turn=1, corrections_per_turn=1, max_tokens=4000)
-    tokenizer = load_tokenizer(prepare_rows(config, warm_start, tmp_path))
+    tokenizer = load_tokenizer(prepare_rows(config, warm_start, WarmStartFolder(tmp_path)))
     facts = json.loads((tmp_path / "facts.json").read_text("utf-8"))
     assert facts["num_too_long"] == 0
     # One message leaves nothing to correct.
@@ -179,7 +180,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted(
 ) -> None:
     lengths = [one.tokens.num_tokens for one in stored(prepared)]
     limit = sorted(lengths)[len(lengths) // 2]
-    prepare_rows(recipe(data), WarmStartConfig(max_tokens=limit), tmp_path)
+    prepare_rows(recipe(data), WarmStartConfig(max_tokens=limit), WarmStartFolder(tmp_path))
     rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     kept = [len(row["input_ids"]) for row in rows]
     assert kept == [length for length in lengths if length <= limit]
@@ -189,7 +190,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted(
 
 def test_no_row_at_all_names_the_key(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"fits warm_start\.max_tokens=5 .*; raise it") as caught:
-        prepare_rows(recipe(data), WarmStartConfig(max_tokens=5), tmp_path)
+        prepare_rows(recipe(data), WarmStartConfig(max_tokens=5), WarmStartFolder(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -216,7 +217,9 @@ def test_a_folder_that_is_no_model_is_named(data: Path, tmp_path: Path) -> None:
     (broken / "tokenizer.json").write_text("{")
     for path in (empty, broken):
         with pytest.raises(ModelError, match="no Hugging Face model there") as caught:
-            prepare_rows(recipe(data, path=str(path)), WarmStartConfig(), tmp_path / "out")
+            prepare_rows(
+                recipe(data, path=str(path)), WarmStartConfig(), WarmStartFolder(tmp_path / "out")
+            )
         assert str(caught.value).startswith(f"model.path {str(path)!r}: ")
         assert "\n" not in str(caught.value)
 
@@ -273,7 +276,7 @@ def test_of_a_sampled_trajectory_exactly_the_sampled_tokens_are_learned(
     one = asyncio.run(played())
     write_trajectories(tmp_path / "samples.parquet", [one])
     rows = stored_rows(read_trajectories(tmp_path / "samples.parquet"))
-    write_rows(rows, tmp_path, FineTuneConfig(validation_share=0), seed=1)
+    write_rows(rows, FineTuneFolder(tmp_path), FineTuneConfig(validation_share=0), seed=1)
     (row,) = pq.read_table(tmp_path / "rows.parquet").to_pylist()
 
     # Token by token: the prompt, then each message as it was sampled and the reply to it.
@@ -321,7 +324,7 @@ def test_validation_dialogues_are_whole_and_always_the_same() -> None:
 def test_validation_rows_are_of_other_dialogues(data: Path, prepared: Path, tmp_path: Path) -> None:
     trajectories = stored(prepared)
     fine_tune = FineTuneConfig(validation_share=0.3)
-    facts = write_rows(stored_rows(trajectories), tmp_path, fine_tune, seed=1)
+    facts = write_rows(stored_rows(trajectories), FineTuneFolder(tmp_path), fine_tune, seed=1)
     held_out = validation_dialogues((one.dialogue_id for one in trajectories), 0.3, seed=1)
     for name, is_held_out in (("rows", False), ("validation", True)):
         ids = pq.read_table(tmp_path / f"{name}.parquet").column("input_ids").to_pylist()
@@ -332,7 +335,12 @@ def test_validation_rows_are_of_other_dialogues(data: Path, prepared: Path, tmp_
         ]
     assert facts.num_rows + facts.num_validation_rows == len(trajectories)
     # A later round without a share leaves no stale file.
-    write_rows(stored_rows(trajectories), tmp_path, FineTuneConfig(validation_share=0), seed=1)
+    write_rows(
+        stored_rows(trajectories),
+        FineTuneFolder(tmp_path),
+        FineTuneConfig(validation_share=0),
+        seed=1,
+    )
     assert not (tmp_path / "validation.parquet").exists()
 
 

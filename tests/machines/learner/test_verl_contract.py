@@ -12,6 +12,7 @@ import pytest
 
 from helpers.places import ROOT
 from mtsql.config.load import load_config
+from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
 
 # verl is imported late: it takes many seconds, and it and what it imports warn about themselves.
@@ -32,8 +33,9 @@ def recipe() -> RunConfig:
     return load_config(ROOT / "recipes" / "demo_cpu.yaml", OVERRIDES)
 
 
-def sft(device: str, validation: Path | None = None, **changes: Any) -> Any:
+def sft(device: Device, validation: Path | None = None, **changes: Any) -> Any:
     from actors.learner.config import sft_config
+    from actors.learner.job import SftJob
     from actors.learner.sft import settle
 
     config = recipe()
@@ -45,13 +47,15 @@ def sft(device: str, validation: Path | None = None, **changes: Any) -> Any:
         num_ranks=2,
     )
     return sft_config(
-        config,
-        settled,
-        device=device,
-        base=Path("base"),
-        rows=Path("rows.parquet"),
-        validation=validation,
-        out=Path("out"),
+        SftJob(
+            base=Path("base"),
+            rows=Path("rows.parquet"),
+            validation=validation,
+            out=Path("out"),
+            device=device,
+            fine_tune=settled,
+            recipe=config,
+        )
     )
 
 

@@ -9,22 +9,27 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from actors.run import command as run
-from actors.run import progress
-from actors.run.command import check_model, open_run, stages_of
-from actors.stages.__main__ import STAGES, explain_os_error, load_context
+from actors.run.checks import check_model
+from actors.run.folder import open_run
+from actors.stages.__main__ import explain_os_error
+from actors.stages.context import load_context
+from actors.stages.evaluation import scores_by_split
+from actors.stages.work import work_of
 from envs.prompts import prompt_version
 from helpers.places import ROOT
 from mtsql.config.run import RunConfig
-from mtsql.errors import ConfigError, MachineError, ModelError, UserError
-from mtsql.evaluation.scores import ScoredTurn, summarise
+from mtsql.errors import ConfigError, DataError, MachineError, ModelError, UserError
+from mtsql.evaluation.scores import ScoredTurn
+from mtsql.runs.folder import RunFolder, write_evaluation
+from mtsql.runs.metrics import Tail
+from mtsql.runs.records import Evaluation
+from mtsql.runs.stages import stage_named, stages_of
 from mtsql.runs.summary import summarise_run, write_summary
 
 
@@ -42,7 +47,8 @@ def one_line(error: UserError) -> str:
 
 def test_a_run_is_made_and_reopened(tmp_path: Path) -> None:
     config = recipe(tmp_path / "deep" / "run")
-    folder = open_run(config, "cpu", restart=False)
+    run = open_run(config, "cpu", restart=False)
+    folder = run.path
     assert folder == tmp_path / "deep" / "run"
     assert {path.name for path in folder.iterdir()} == {
         "run.json",
@@ -52,12 +58,12 @@ def test_a_run_is_made_and_reopened(tmp_path: Path) -> None:
         "trajectories",
         "evaluation",
     }
-    context = load_context(folder)
-    assert (context.config, context.device, context.folder) == (config, "cpu", folder)
+    context = load_context(run)
+    assert (context.config, context.device, context.run) == (config, "cpu", run)
     (folder / "stages" / "data.json").write_text('{"wall_s": 1}')
     note = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert note["prompt"] == prompt_version(config.environment.prompt)
-    assert open_run(config, "cpu", restart=False) == folder
+    assert open_run(config, "cpu", restart=False) == run
     assert (folder / "stages" / "data.json").exists()
 
 
@@ -77,7 +83,7 @@ def test_another_recipe_is_refused_with_key_old_and_new(tmp_path: Path) -> None:
 
     open_run(other, "cpu", restart=True)
     assert not kept.exists()
-    assert load_context(tmp_path / "run").config == other
+    assert load_context(RunFolder(tmp_path / "run")).config == other
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -100,18 +106,27 @@ def test_a_full_disk_is_seen_before_the_start(
 
 
 def test_the_stages_that_a_recipe_asks_for(tmp_path: Path) -> None:
-    whole = stages_of(recipe(tmp_path))
+    def names(config: RunConfig) -> list[str]:
+        return [stage.name for stage in stages_of(config)]
+
+    whole = names(recipe(tmp_path))
     assert whole == ["data", "warm_start", "evaluate_warm_start", "rl", "evaluate_rl"]
-    assert stages_of(recipe(tmp_path, rl=None)) == whole[:3]
+    assert names(recipe(tmp_path, rl=None)) == whole[:3]
     ready = recipe(tmp_path, model={"path": "a/model"}, warm_start=None)
-    assert stages_of(ready) == ["data", *whole[2:]]
-    assert set(whole) <= set(STAGES)
+    assert names(ready) == ["data", *whole[2:]]
+    # Each has a function, and its name leads back to it.
+    for stage in [*stages_of(recipe(tmp_path, selftaught={"rounds": 12})), stage_named("evaluate")]:
+        assert callable(work_of(stage))
+        assert stage_named(stage.name) == stage
+    for name in ("round_1_nothing", "round_1_rl", "round_0_sample", "sample", ""):
+        with pytest.raises(ValueError, match="no stage is called"):
+            stage_named(name)
 
 
 def test_a_tail_gives_whole_new_lines_only(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')
-    tail = progress.Tail(path)
+    tail = Tail(path)
     assert list(tail.lines()) == []
     with path.open("a") as file:
         file.write('{"step": 2}\n{"step": 3}\n{"st')
@@ -121,7 +136,7 @@ def test_a_tail_gives_whole_new_lines_only(tmp_path: Path) -> None:
         file.write('ep": 4}\n')
     assert list(tail.lines()) == [{"step": 4}]
 
-    missing = progress.Tail(tmp_path / "later.jsonl")
+    missing = Tail(tmp_path / "later.jsonl")
     assert list(missing.lines()) == []
     (tmp_path / "later.jsonl").write_text('{"step": 1}\n')
     assert list(missing.lines()) == [{"step": 1}]
@@ -248,21 +263,6 @@ def test_a_model_folder_is_looked_at_before_anything_starts(tmp_path: Path) -> N
     check_model(tmp_path, "model.path")
 
 
-def test_a_failed_stage_names_the_last_error_of_its_log(tmp_path: Path) -> None:
-    log = tmp_path / "rl.log"
-    log.write_text("start\nValueError: first\nKeyError: 'second'\nshutting down\n\n")
-    assert run._last_error(log) == "KeyError: 'second'"
-    ignored = "Exception ignored in: <function f>\nTraceback ...\n  File x\nTypeError: 'NoneType'\n"
-    log.write_text(f"NameError: cause\n{ignored}")
-    assert run._last_error(log) == "NameError: cause"
-    log.write_text(f"NameError: first\n{ignored}again\nOSError: second\n{ignored}")
-    assert run._last_error(log) == "OSError: second"
-    log.write_text("start\nend\n")
-    assert run._last_error(log) == "end"
-    log.write_text("")
-    assert run._last_error(log) == "no output"
-
-
 def turn(dialogue: str, index: int, ex: bool | None, split: str) -> ScoredTurn:
     return ScoredTurn(
         dialogue_id=dialogue,
@@ -275,47 +275,52 @@ def turn(dialogue: str, index: int, ex: bool | None, split: str) -> ScoredTurn:
     )
 
 
-def evaluation(folder: Path, policy: str, history: str, verdicts: list[bool | None]) -> None:
+def evaluation(run: RunFolder, policy: str, history: str, verdicts: list[bool | None]) -> None:
     """Two dialogues of two turns: `a` in test, `b` in test_ood."""
     places = [("a", 0, "test"), ("a", 1, "test"), ("b", 0, "test_ood"), ("b", 1, "test_ood")]
-    turns = [
+    turns = tuple(
         turn(dialogue, index, ex, split)
         for (dialogue, index, split), ex in zip(places, verdicts, strict=True)
-    ]
-    splits = {
-        name: asdict(summarise([one for one in turns if one.split == name]))
-        for name in ("test", "test_ood")
-    }
-    result = {
-        "policy": policy,
-        "history": history,
-        "splits": splits,
-        "all": asdict(summarise(turns)),
-        "turns": [asdict(one) for one in turns],
-    }
-    (folder / "evaluation" / f"{policy}-{history}.json").write_text(json.dumps(result))
+    )
+    write_evaluation(
+        run.evaluation,
+        Evaluation.model_validate(
+            {
+                "policy": policy,
+                "history": history,
+                "elapsed_s": 1.0,
+                "sampled_tokens": 10,
+                "abilities": {},
+                "turns": turns,
+                **scores_by_split(turns, ("test", "test_ood"), 100),
+            }
+        ),
+    )
 
 
 def test_the_summary_of_a_hand_made_run(tmp_path: Path) -> None:
-    folder = open_run(recipe(tmp_path / "run", seed=7), "cpu", restart=False)
-    (folder / "stages" / "data.json").write_text('{"wall_s": 1.5}')
-    (folder / "stages" / "rl.json").write_text('{"wall_s": 60}')
-    evaluation(folder, "warm_start", "gold", [True, False, False, False])
-    part = summarise_run(folder)
-    assert part["warm_start"]["ex"] == 1 / 4
-    assert "gain" not in part
-    assert "rl" not in part
+    run = open_run(recipe(tmp_path / "run", seed=7), "cpu", restart=False)
+    run.stage_end("data").write_text('{"wall_s": 1.5}')
+    run.stage_end("rl").write_text('{"wall_s": 60}')
+    evaluation(run, "warm_start", "gold", [True, False, False, False])
+    part = summarise_run(run)
+    assert part.warm_start is not None
+    assert part.warm_start.ex == 1 / 4
+    assert part.gain is None
+    assert part.rl is None
+    assert not {"gain", "rl", "rounds", "rl_steps"} & part.model_dump().keys()
 
-    evaluation(folder, "rl", "gold", [True, True, True, False])
-    evaluation(folder, "warm_start", "predicted", [True, False, True, False])
-    evaluation(folder, "rl", "predicted", [True, False, True, None])
-    (folder / "metrics" / "rl.jsonl").write_text(
+    evaluation(run, "rl", "gold", [True, True, True, False])
+    evaluation(run, "warm_start", "predicted", [True, False, True, False])
+    evaluation(run, "rl", "predicted", [True, False, True, None])
+    run.metrics("rl").write_text(
         '{"step": 1, "logprob_diff": 0.002, "num_dropped": 1.0}\n'
         '{"step": 2, "logprob_diff": null, "num_dropped": 0.0}\n'
         '{"step": 2, "logprob_diff": 0.5, "num_dropped": 2.0}\n'
     )
-    summary = write_summary(folder)
-    assert json.loads((folder / "summary.json").read_text()) == summary
+    written = write_summary(run)
+    assert run.read_summary() == written
+    summary = json.loads(run.summary.read_text(encoding="utf-8"))
     assert (summary["name"], summary["seed"], summary["device"]) == ("hand", 7, "cpu")
     assert summary["wall_s"] == {"data": 1.5, "rl": 60}
     assert summary["turns"] == 4
@@ -336,3 +341,28 @@ def test_the_summary_of_a_hand_made_run(tmp_path: Path) -> None:
     assert summary["rl_steps"] == 2
     assert summary["logprob_diff"] == 0.002
     assert summary["num_dropped"] == 3
+
+
+def test_the_recipe_says_how_many_samples_every_interval_has(tmp_path: Path) -> None:
+    # Of dialogues "a" (all right) and "b" (all wrong) one sample is right in 0, 1 or 2 of 2: with a
+    # single sample, both ends of every interval are that sample's share.
+    turns = [turn("a", 0, True, "test"), turn("b", 0, False, "test")]
+    scores = scores_by_split(turns, ("test",), 1)
+    for one in (scores["all"], scores["splits"]["test"]):
+        assert one.ex.question_match.ci95 is not None
+        low, high = one.ex.question_match.ci95
+        assert low == high
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"wall_s": "x"}'])
+def test_a_broken_file_of_a_run_is_named_with_a_fix(tmp_path: Path, text: str) -> None:
+    run = open_run(recipe(tmp_path / "run"), "cpu", restart=False)
+    run.stage_end("data").write_text(text)
+    with pytest.raises(DataError, match=r"stages/data\.json: .*; remove it and run again"):
+        summarise_run(run)
+    run.note.write_text(text)
+    with pytest.raises(DataError, match=r"run\.json: .*"):
+        summarise_run(run)
+    run.note.unlink()
+    with pytest.raises(DataError, match=r"holds no run \(run\.json\)"):
+        summarise_run(run)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from actors.run.command import open_run, selftaught, stages_of, title_of
-from actors.stages.__main__ import StageContext
+from actors.run.command import selftaught
+from actors.run.folder import open_run
+from actors.stages.context import StageContext
 from actors.stages.rounds import drawn_items
 from mtsql.config.learning import SelfTaughtConfig
 from mtsql.config.run import RunConfig
@@ -16,8 +17,9 @@ from mtsql.dialogue import TurnSpec
 from mtsql.errors import ConfigError, ModelError
 from mtsql.report.page import summary_tables, write_report
 from mtsql.report.rounds import COLUMNS
-from mtsql.runs.rounds import rounds_of
-from mtsql.runs.stages import is_needless, last_round, model_folder, policy_order, round_of
+from mtsql.runs.folder import RunFolder
+from mtsql.runs.rounds import is_needless, rounds_of
+from mtsql.runs.stages import policy_order, stage_named, stages_of
 
 
 def recipe(folder: Path, **changes: Any) -> RunConfig:
@@ -70,7 +72,7 @@ def write_selection(
 
 def test_the_rounds_stand_between_warm_start_and_rl(tmp_path: Path) -> None:
     stages = stages_of(recipe(tmp_path))
-    assert stages == [
+    assert [stage.name for stage in stages] == [
         "data",
         "warm_start",
         "evaluate_warm_start",
@@ -85,11 +87,27 @@ def test_the_rounds_stand_between_warm_start_and_rl(tmp_path: Path) -> None:
         "rl",
         "evaluate_rl",
     ]
-    assert title_of("round_2_fine_tune") == "round 2: fine-tune"
-    assert title_of("evaluate_rl") == "evaluate RL"
-    assert round_of("round_12_evaluate") == (12, "evaluate")
-    assert round_of("evaluate_warm_start") is None
-    assert round_of("round_1_nothing") is None
+    assert stage_named("round_2_fine_tune").title == "round 2: fine-tune"
+    assert stage_named("evaluate_rl").title == "evaluate RL"
+    last = stage_named("round_12_evaluate")
+    assert (last.round, last.kind.key, last.policy) == (12, "evaluate", "round_12")
+    assert stage_named("evaluate_warm_start").round is None
+    assert [stage.policy for stage in stages if stage.policy] == [
+        "warm_start",
+        "round_1",
+        "round_2",
+        "rl",
+    ]
+    # What is kept when it is interrupted, and what needs a node with GPUs.
+    assert [stage.name for stage in stages if stage.kind.learns] == [
+        "warm_start",
+        "round_1_sample",
+        "round_1_fine_tune",
+        "round_2_sample",
+        "round_2_fine_tune",
+        "rl",
+    ]
+    assert [s.name for s in stages if not s.kind.needs_gpu_node] == ["data", "rl"]
     assert sorted(["rl", "round_10", "warm_start", "round_2"], key=policy_order) == [
         "warm_start",
         "round_2",
@@ -99,16 +117,17 @@ def test_the_rounds_stand_between_warm_start_and_rl(tmp_path: Path) -> None:
 
 
 def test_each_round_begins_with_the_model_of_the_one_before(tmp_path: Path) -> None:
-    context = StageContext(config=recipe(tmp_path), device="cpu", folder=tmp_path)
+    run = RunFolder(tmp_path)
+    context = StageContext(config=recipe(tmp_path), device="cpu", run=run)
     warm_start = tmp_path / "warm_start" / "model"
     assert [context.round_model(0), context.rl_base] == [warm_start, warm_start]
-    first = model_folder(tmp_path, "round_1")
+    first = run.model("round_1")
     first.mkdir(parents=True)
     assert first == tmp_path / "rounds" / "1" / "model"
     assert context.round_model(0) == warm_start
     # The second round has made none: RL takes the newest there is.
-    assert [context.round_model(1), context.rl_base, last_round(tmp_path)] == [first, first, 1]
-    model_folder(tmp_path, "round_3").mkdir(parents=True)
+    assert [context.round_model(1), context.rl_base, run.last_round()] == [first, first, 1]
+    run.model("round_3").mkdir(parents=True)
     # Of a third round that the recipe does not ask for, nothing is taken.
     assert context.rl_base == first
 
@@ -117,8 +136,8 @@ def test_a_round_that_finds_nothing_new_ends_the_rounds(tmp_path: Path) -> None:
     write_selection(tmp_path, 1, {"easy": (4, 2)}, kept=3)
     write_selection(tmp_path, 2, {"easy": (2, 0)}, kept=0)
     config = recipe(tmp_path, selftaught={"rounds": 3})
-    left = [stage for stage in stages_of(config) if not is_needless(tmp_path, stage)]
-    assert [stage for stage in left if round_of(stage)] == [
+    left = [stage for stage in stages_of(config) if not is_needless(RunFolder(tmp_path), stage)]
+    assert [stage.name for stage in left if stage.round] == [
         "round_1_sample",
         "round_1_select",
         "round_1_fine_tune",
@@ -126,7 +145,7 @@ def test_a_round_that_finds_nothing_new_ends_the_rounds(tmp_path: Path) -> None:
         "round_2_sample",
         "round_2_select",
     ]
-    assert left[-2:] == ["rl", "evaluate_rl"]
+    assert [stage.name for stage in left[-2:]] == ["rl", "evaluate_rl"]
 
 
 def test_a_run_may_get_more_rounds_until_rl_has_begun(tmp_path: Path) -> None:
@@ -173,7 +192,7 @@ def test_coverage_counts_all_rounds_so_far(tmp_path: Path) -> None:
     # 10 items; the first round solves 4 of them, the second 3 of the 6 that are left.
     write_selection(tmp_path, 1, {"easy": (6, 4), "hard": (4, 0)}, kept=7)
     write_selection(tmp_path, 2, {"easy": (2, 1), "hard": (4, 2)}, kept=5)
-    first, second = rounds_of(tmp_path)
+    first, second = rounds_of(RunFolder(tmp_path))
     assert first.coverage.share == 0.4
     assert second.coverage.share == 0.7
     assert {name: one.share for name, one in second.coverage_by_hardness.items()} == {
@@ -188,7 +207,7 @@ def test_coverage_counts_all_rounds_so_far(tmp_path: Path) -> None:
 def test_a_round_without_an_item_of_a_hardness_keeps_what_was_solved(tmp_path: Path) -> None:
     write_selection(tmp_path, 1, {"easy": (2, 2), "extra": (1, 0)}, kept=2)
     write_selection(tmp_path, 2, {"extra": (1, 1)}, kept=1)
-    second = rounds_of(tmp_path)[1]
+    second = rounds_of(RunFolder(tmp_path))[1]
     assert {name: one.num_solved for name, one in second.coverage_by_hardness.items()} == {
         "easy": 2,
         "extra": 1,
@@ -198,16 +217,20 @@ def test_a_round_without_an_item_of_a_hardness_keeps_what_was_solved(tmp_path: P
 
 def test_table_and_charts_of_the_rounds(tmp_path: Path) -> None:
     write_selection(tmp_path, 1, {"easy": (6, 4), "hard": (4, 0)}, kept=7)
-    scores = {"ex": 0.5, "em": 0.4, "qm": 0.5, "im": 0.25}
-    taught = {"ex": 0.625, "em": 0.5, "qm": 0.625, "im": 0.3, "mended": 0.125}
-    gain = {"ex": 0.125, "ci95": [0.05, 0.2]}
+    scores = {"ex": 0.5, "em": 0.4, "qm": 0.5, "im": 0.25, "im_em": 0.2, "splits": {}}
+    taught = scores | {"ex": 0.625, "em": 0.5, "qm": 0.625, "im": 0.3, "mended": 0.125}
+    gain = {"ex": 0.125, "ci95": [0.05, 0.2], "turns": 8, "splits": {}}
     rounds = [
         one.model_dump(mode="json") | {"gold": taught | {"gain": gain}}
-        for one in rounds_of(tmp_path)
+        for one in rounds_of(RunFolder(tmp_path))
     ]
-    summary = {"warm_start": scores, "rounds": rounds, "turns": 8, "seed": 1, "wall_s": {}}
-    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    run = RunFolder(tmp_path)
+    facts = {"name": "hand", "device": "cpu", "turns": 8, "seed": 1, "wall_s": {}}
+    text = json.dumps(facts | {"warm_start": scores, "rounds": rounds})
+    run.summary.write_text(text, encoding="utf-8")
+    summary = run.read_summary()
+    assert summary is not None
+    page = write_report(run).read_text(encoding="utf-8")
     section = page[page.index("Self-taught rounds") :]
     assert "<td>+12.5 (+5.0 to +20.0)</td>" in page
     for cell in ("40.0", "12.5", "4 of 6 solved", "0 of 4 solved"):

@@ -1,0 +1,122 @@
+"""What is looked at before a stage starts, and after: model, data, disk. Nothing heavy loads."""
+
+import json
+import shutil
+from pathlib import Path
+
+from mtsql.config.run import RunConfig
+from mtsql.data.dataset import SPLITS, check_databases, load_dataset
+from mtsql.errors import ConfigError, DataError, MachineError, ModelError
+from mtsql.runs.stages import Stage
+
+MIN_FREE_GB = 2.0
+FULL_DISK_MB = 50
+
+
+def check_model(folder: Path, name: str) -> None:
+    """Look whether a folder holds a Hugging Face model, without loading it.
+
+    Args:
+        name: the key or option that names the folder.
+
+    Raises:
+        ModelError: configuration, tokenizer or weights are missing.
+    """
+    fix = "give the folder of a Hugging Face model, e.g. one that `mtsql train` made"
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except OSError as error:
+        raise ModelError(f"{name} {folder}: no config.json there; {fix}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{name} {folder}: config.json names no model_type; {fix}") from error
+    for part, pattern in (("weights", "*.safetensors"), ("tokenizer", "tokenizer*.json")):
+        if not any(folder.glob(pattern)):
+            raise ModelError(f"{name} {folder}: {kind} without {part} ({pattern}); {fix}")
+
+
+def check_models(config: RunConfig) -> None:
+    """Every model folder that a recipe names, and not only when a round has been sampled for hours.
+
+    Raises:
+        ModelError: one holds no model.
+    """
+    if config.model.path is not None:
+        check_model(Path(config.model.path), "model.path")
+    if config.selftaught is not None and config.selftaught.selection.embedder is not None:
+        check_model(config.selftaught.selection.embedder, "selftaught.selection.embedder")
+
+
+def check_data(config: RunConfig) -> None:
+    """Look at data from outside the run's folder before an earlier run is touched.
+
+    Raises:
+        DataError: the prepared folder is not whole, or there is no release.
+        ConfigError: a split that no dataset has.
+    """
+    data = config.data
+    if data.folder is not None and data.folder.exists():
+        load_dataset(data.folder)
+    elif data.source != "embedded":
+        if data.source_dir is None:
+            raise DataError(
+                f"data.folder {data.folder}: no such folder; make it with `mtsql data prepare`, "
+                "or set data.source_dir"
+            )
+        if not (data.source_dir / data.source).is_dir():
+            raise DataError(
+                f"data.source_dir {data.source_dir}: no folder {data.source} there; "
+                "name the folder that holds it"
+            )
+    for name in config.evaluation.splits:
+        if name not in SPLITS:
+            raise ConfigError(
+                f"evaluation.splits: no split {name!r}; choose from {', '.join(SPLITS)}"
+            )
+
+
+def check_databases_again(stage: Stage, config: RunConfig) -> None:
+    """A stage counts only if the databases at its end are those of its start.
+
+    Raises:
+        DataError: one is not; the text names it.
+    """
+    try:
+        check_databases(config.data_folder)
+    except DataError as error:
+        lost = f"{stage.title} does not count"
+        if stage.kind.learns:
+            lost += ", nor what it saved: add --restart"
+        raise DataError(f"{error}; {lost}") from error
+
+
+def check_free_disk(folder: Path) -> None:
+    """
+    Args:
+        folder: of a run, which need not be there yet.
+
+    Raises:
+        MachineError: too little room for a run on its disk.
+    """
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    if free_gb < MIN_FREE_GB:
+        raise MachineError(
+            f"{folder}: {free_gb:.1f} GB free on that disk, a run needs {MIN_FREE_GB:g}: "
+            "free some, or set run_dir="
+        )
+
+
+def check_disk_after(folder: Path, stage: Stage) -> None:
+    """Whether a full disk is why a stage failed.
+
+    Whoever met the full disk first (torch, Ray, SQLite) has words of its own for it.
+
+    Raises:
+        MachineError: it is.
+    """
+    free_mb = shutil.disk_usage(folder).free / 1e6
+    if free_mb < FULL_DISK_MB:
+        raise MachineError(
+            f"{folder}: no space left ({free_mb:.0f} MB), so {stage.title} stopped: free some, and "
+            "the same command resumes; or set run_dir= to another disk"
+        )
