@@ -5,6 +5,7 @@ from typing import Protocol
 
 from envs.turn import TurnEnv
 from mtsql.dialogue import Message, PastTurn, TurnSpec
+from mtsql.protocol import HERMES, CallFormat
 from mtsql.trajectory.records import Ending, Trajectory
 
 
@@ -27,9 +28,13 @@ class GenerationFault(Exception):
     """The policy's machinery failed; the text says how."""
 
 
-async def collect(env: TurnEnv, generate: Generate) -> Trajectory:
-    """Play one turn to its end and return the record."""
-    messages = await env.start()
+async def collect(env: TurnEnv, generate: Generate, call_format: CallFormat = HERMES) -> Trajectory:
+    """Play one turn to its end and return the record.
+
+    Args:
+        call_format: how the policy writes a tool call.
+    """
+    messages = await env.start(call_format)
     while True:
         try:
             message = await generate(messages)

@@ -30,9 +30,11 @@ from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import (
+    HERMES,
     Action,
     ActionName,
     Answer,
+    CallFormat,
     Dialect,
     ParseFailure,
     Reading,
@@ -76,6 +78,7 @@ class TurnEnv:
         self._database = TurnDatabase(spec, executor, config, limits)
         self._names = names_of(spec.schema)
         self._rules = RULES[config.dialect]
+        self._dialect = self._rules.wire
         self._max_steps = min(config.max_steps, self.dialect.max_steps or config.max_steps)
         self._steps: list[Step] = []
         self._proposals: list[Proposal] = []
@@ -92,15 +95,20 @@ class TurnEnv:
 
     @property
     def dialect(self) -> Dialect:
-        return self._rules.wire
+        return self._dialect
 
     @property
     def tools(self) -> list[dict[str, Any]]:
         """JSON schemas of the dialect's tools, for the chat template."""
         return list(self.dialect.tools)
 
-    async def start(self) -> list[Message]:
-        """The messages before the agent's first one."""
+    async def start(self, call_format: CallFormat = HERMES) -> list[Message]:
+        """The messages before the agent's first one.
+
+        Args:
+            call_format: how the agent's chat template writes a tool call.
+        """
+        self._dialect = self._dialect.in_format(call_format)
         spec, config = self._spec, self._config
         schema = await shown_schema(spec, self._executor, config, self._limits, self._count_tokens)
         return prompt_messages(

@@ -43,12 +43,17 @@ class DialogueAgentLoop(AgentLoopBase):
         spec = SPEC.validate_json(row["extra_info"]["spec"])
         group = f"{row['uid']}"
         versions: list[int] = []
+        player = player_of(config, sql_client(NAMESPACE), self.tokenizer)
 
         async def sample(prompt_ids: Sequence[int], *, max_tokens: int) -> Sampled:
             output = await self.server_manager.generate(
                 request_id=f"{group}-{row['session_id']}",
                 prompt_ids=list(prompt_ids),
-                sampling_params={**sampling_params, "max_tokens": max_tokens},
+                sampling_params={
+                    **sampling_params,
+                    "max_tokens": max_tokens,
+                    "stop_token_ids": [player.end_of_turn],
+                },
             )
             versions.append(output.extra_fields.get("global_steps") or 0)
             return Sampled(
@@ -61,7 +66,6 @@ class DialogueAgentLoop(AgentLoopBase):
             history_mode=config.environment.history,
             rl_step=int(row["global_steps"]),
         )
-        player = player_of(config, sql_client(NAMESPACE), self.tokenizer)
         attempt = await player.attempt(spec, sample, label=label, group=group)
         # Waited for, so that a row that verl trains on is one that the Recorder knows.
         await ray.get_actor(RECORDER, namespace=NAMESPACE).add.remote(

@@ -1,16 +1,21 @@
 """Chat messages to token ids and back, once: sampled ids are appended, never re-tokenised."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from actors.rollout.template import ChatTemplate, TemplateFacts, read_template
+from mtsql.config.run import RunConfig
 from mtsql.dialogue import Message
 from mtsql.errors import ModelError
-from mtsql.protocol import Dialect
+from mtsql.protocol import DIALECTS, Dialect
 from mtsql.shown.budget import CountTokens
 
-_MARK = "MTSQL-MARK"
+_WORD = "SELECT"
+_THOUGHT_END = "\n</think>\n\n"
 _KEPT_TEXTS = 512
 """Whose ids a codec remembers: trajectories of one turn share their prompt and most replies."""
 
@@ -22,13 +27,16 @@ class Codec:
         prompt(messages)   <|im_start|>user\\n ... <|im_end|>\\n<|im_start|>assistant\\n
         sampled            <tool_call> ... </tool_call><|im_end|>
         reply(text)        \\n<|im_start|>user\\n<tool_response>\\n ... <|im_start|>assistant\\n
-    Joined, they equal the template's rendering of the whole conversation. One exception: without
-    thinking, Qwen3's template puts an empty reasoning block before each message and forgets it when
-    the next one follows; what the model was given stays here.
+    Joined, they equal the template's rendering of the whole conversation. Some templates render
+    earlier messages anew: without thinking, Qwen3's puts an empty reasoning block before each
+    message and forgets it when the next one follows. What the model was given stays here.
 
     Args:
         tools: JSON schemas for the template; empty for none.
         has_replies: False for a dialect of one message; the template need not know tool replies.
+
+    Raises:
+        ModelError: the template cannot serve these tools and replies.
     """
 
     def __init__(
@@ -40,47 +48,67 @@ class Codec:
         has_replies: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
-        # An empty list is not the same as none to every template.
-        self._tools = list(tools) or None
-        self._options = {"enable_thinking": thinking}
-        self.end_of_turn = int(tokenizer.eos_token_id)
-        self._end_text = str(tokenizer.eos_token)
+        self._template = ChatTemplate(tokenizer, thinking=thinking)
+        self.facts = read_template(tokenizer, tools, thinking=thinking, has_replies=has_replies)
+        self._told = _task_text(tools, self.facts)
+        self._closes_thought = self.facts.opens_thought and not thinking
+        self.call_format = self.facts.call_format
+        """How the model's template writes a call."""
+        if self.facts.opens_thought and thinking:
+            self.call_format = replace(self.call_format, lead=_THOUGHT_END)
+        self.tools = tuple(tools) if self.facts.shows_tools else ()
+        """What the template is given; () where the prompt tells the tools, or nothing does."""
+        self.end_of_turn = self.facts.end_of_turn
         self._encode = lru_cache(_KEPT_TEXTS)(self._encoded)
-        self._around = self._around_reply() if has_replies else None
+        # Tokenizers in SentencePiece's way put a space before what stands alone.
+        alone = self._ids(_WORD)
+        self._is_anchored = self._ids(self.facts.end_text + _WORD) != [self.end_of_turn, *alone]
 
-    def _render(self, messages: Sequence[Message], *, ask: bool) -> str:
-        return self._tokenizer.apply_chat_template(
-            list(messages),
-            tools=self._tools,
-            add_generation_prompt=ask,
-            tokenize=False,
-            **self._options,
-        )
+    def given(self, messages: Sequence[Message]) -> list[Message]:
+        """The first messages as the template gets them, with what it lacks and drops."""
+        first, *others = messages
+        if self._told and first["role"] == "system":
+            first = {**first, "content": f"{first['content']}\n\n{self._told}"}
+        elif self._told:
+            first = {**first, "content": f"{self._told}\n\n{first['content']}"}
+        if first["role"] == "system" and not self.facts.keeps_system:
+            asked, *others = others
+            first = {**asked, "content": f"{first['content']}\n\n{asked['content']}"}
+        return [first, *others]
 
-    def _around_reply(self) -> tuple[str, str]:
-        """What the template puts between a message's end and the reply, and after the reply."""
-        text = self._render(
-            [
-                {"role": "user", "content": "q"},
-                {"role": "assistant", "content": _MARK},
-                {"role": "tool", "content": _MARK},
-            ],
-            ask=True,
-        )
-        parts = text.split(_MARK)
-        if len(parts) != 3 or not parts[1].startswith(self._end_text):
-            raise ValueError(
-                f"the chat template does not end a message with {self._end_text!r} "
-                "and keep a tool reply whole"
-            )
-        return parts[1].removeprefix(self._end_text), parts[2]
+    def _ids(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _encoded(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _encoded(self, text: str, before: str) -> tuple[int, ...]:
+        """The ids of a text.
+
+        Args:
+            before: where it is not the conversation's beginning, the text that it follows.
+        """
+        if before and self._is_anchored:
+            anchor, whole = self._ids(before), self._ids(before + text)
+            if whole[: len(anchor)] == anchor:
+                return tuple(whole[len(anchor) :])
+        return tuple(self._ids(text))
+
+    def _thoughtless(self, asking: str) -> str:
+        """A text before the model's message, closing what it opened where thinking is off."""
+        if self._closes_thought and asking.rstrip().endswith("<think>"):
+            return f"{asking.rstrip()}\n{_THOUGHT_END}"
+        return asking
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids that come before the first sampled token."""
-        return list(self._encode(self._render(messages, ask=True)))
+        text = self._template.render(self.given(messages), tools=self.tools, ask=True)
+        return list(self._encode(self._thoughtless(text), ""))
+
+    def rendered(self, messages: Sequence[Message]) -> str:
+        """The template's own rendering of a whole conversation, to compare with what was played.
+
+        Args:
+            messages: the first ones as `given` gives them, replies with the keys of `facts.reply`.
+        """
+        return self._template.rendered(messages, tools=self.tools, ask=False) or ""
 
     def reply(self, observation: str, *, is_closed: bool) -> list[int]:
         """The ids between two sampled messages.
@@ -90,14 +118,16 @@ class Codec:
             is_closed: the sampled message ended by itself; otherwise its end is added here,
                 unsampled.
         """
-        assert self._around is not None, "this codec was made for a dialect without replies"
-        before, after = self._around
-        ids = list(self._encode(before + observation + after))
+        facts = self.facts
+        assert facts.reply, "this codec was made for a dialect without replies"
+        text = facts.before_reply + observation + self._thoughtless(facts.after_reply)
+        ids = list(self._encode(text, facts.end_text))
         return ids if is_closed else [self.end_of_turn, *ids]
 
     def written(self, message: str) -> list[int]:
         """The ids of a message that was written as text, its end included."""
-        return [*self._encode(message), self.end_of_turn]
+        before = self.facts.after_reply or self.facts.end_text
+        return [*self._encode(message, before), self.end_of_turn]
 
     def message(self, sampled_ids: Sequence[int]) -> str:
         """The text of one sampled message, without its end."""
@@ -105,6 +135,19 @@ class Codec:
         if ids and ids[-1] == self.end_of_turn:
             ids.pop()
         return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def _task_text(tools: Sequence[dict[str, Any]], facts: TemplateFacts) -> str:
+    """What the prompt says of the tools in the template's place."""
+    if not facts.task_text:
+        return ""
+    form = (
+        f"Call a tool by its name, with its arguments, in this form:\n{facts.call_format.example()}"
+    )
+    if facts.task_text == "calls":
+        return form
+    schemas = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    return f"Your tools, one JSON schema a line:\n{schemas}\n\n{form}"
 
 
 def codec_for(
@@ -117,6 +160,16 @@ def codec_for(
     return Codec(
         tokenizer, dialect.tools, thinking=thinking, has_replies=dialect.reply_role is not None
     )
+
+
+def model_codec(model: str | Path, config: RunConfig) -> Codec:
+    """The codec of a model folder in a run, from its tokenizer's files alone.
+
+    Raises:
+        ModelError: no model there, or its chat template cannot serve the run's dialect.
+    """
+    dialect = DIALECTS[config.environment.dialect]
+    return codec_for(dialect, load_tokenizer(model), thinking=config.model.thinking)
 
 
 def token_counter(tokenizer: Any) -> CountTokens:  # noqa: ANN401 - as above

@@ -13,6 +13,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from actors.rollout.codec import model_codec
 from actors.rollout.play import ModelFault, Sampled
 from mtsql.config.run import RunConfig
 from mtsql.garbage import long_lived_objects
@@ -27,10 +28,13 @@ class Engine:
 
     Args:
         temperature: 0 decodes greedily.
+        end_of_turn: what closes a message in the model's chat template; it need not be among the
+            ids at which vLLM stops by itself.
     """
 
-    def __init__(self, llm: AsyncLLM, *, temperature: float) -> None:
+    def __init__(self, llm: AsyncLLM, *, temperature: float, end_of_turn: int) -> None:
         self._llm = llm
+        self._end_of_turn = end_of_turn
         self._temperature = temperature
         self._numbers = itertools.count()
         self.num_tokens = 0
@@ -48,7 +52,7 @@ class Engine:
             ModelFault: this request failed; another may succeed.
             EngineDiedError: none will.
         """
-        params = sampling_params(self._temperature, max_tokens, seed)
+        params = sampling_params(self._temperature, max_tokens, seed, self._end_of_turn)
         final = None
         try:
             # A prompt of this type is not rendered again, in a thread, by vLLM.
@@ -71,8 +75,11 @@ class Engine:
         await self._llm.reset_prefix_cache()
 
 
-def sampling_params(temperature: float, max_tokens: int, seed: int | None) -> SamplingParams:
+def sampling_params(
+    temperature: float, max_tokens: int, seed: int | None, end_of_turn: int | None = None
+) -> SamplingParams:
     return SamplingParams(
+        stop_token_ids=None if end_of_turn is None else [end_of_turn],
         temperature=temperature,
         max_tokens=max_tokens,
         seed=seed if temperature > 0 else None,
@@ -119,9 +126,10 @@ async def engine(
 ) -> AsyncIterator[Engine]:
     """Start vLLM on a model folder and stop it, with its processes, at the end."""
     arguments = AsyncEngineArgs(**engine_arguments(model, config, device))
+    end_of_turn = model_codec(model, config).end_of_turn
     llm = _QuietLLM.from_engine_args(arguments)
     with long_lived_objects():  # torch, transformers and vLLM
         try:
-            yield Engine(llm, temperature=temperature)
+            yield Engine(llm, temperature=temperature, end_of_turn=end_of_turn)
         finally:
             llm.shutdown()

@@ -40,7 +40,7 @@ async def play(
     `max_prompt_tokens` gives a trajectory without steps that ends as MAX_TOKENS. A call beyond
     `call_timeout_s`, or a model server that fails, gives an INFRA_FAULT.
     """
-    prompt_ids = codec.prompt(await env.start())
+    prompt_ids = codec.prompt(await env.start(codec.call_format))
     response_ids: list[int] = []
     mask: list[int] = []
     logprobs: list[float] = []

@@ -41,6 +41,11 @@ class Player:
         self._codec = codec_for(DIALECTS[environment.dialect], tokenizer, thinking=thinking)
         self._count_tokens = token_counter(tokenizer)
 
+    @property
+    def end_of_turn(self) -> int:
+        """The id at which a message ends: the chat template's own, which sampling must stop at."""
+        return self._codec.end_of_turn
+
     async def attempt(self, spec: TurnSpec, sample: Sample, *, label: Label, group: str) -> Attempt:
         """Play one turn to its end and score it; a fault of the machinery stays unscored.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from actors import tiny_model
 from actors.learner.sft_rows import SFTRow, sft_row, write_rows
-from actors.rollout.codec import codec_for, load_tokenizer, token_counter
+from actors.rollout.codec import codec_for, load_tokenizer, model_codec, token_counter
 from actors.rollout.play import encode
 from actors.rollout.prompt_texts import prompts_of
 from actors.rollout.turns import gold_specs, load_run_data
@@ -18,7 +18,7 @@ from mtsql.data.dataset import Dataset
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.files import write_record
 from mtsql.mistakes.kinds import Scripted, script_facts
-from mtsql.protocol import DIALECTS, ActionName
+from mtsql.protocol import DIALECTS, HERMES, ActionName, CallFormat
 from mtsql.runs.folder import WarmStartFolder
 from mtsql.runs.records import WarmStartFacts
 from mtsql.shown.budget import CountTokens, approximate_tokens
@@ -34,6 +34,7 @@ async def _scripts(
     warm_start: WarmStartConfig,
     dataset: Dataset,
     specs: list[TurnSpec],
+    call_format: CallFormat,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[list[Scripted], list[Scripted]]:
     """Trajectories to learn from whole, and those of which only the corrections are learned."""
@@ -57,6 +58,7 @@ async def _scripts(
             scripts,
             seed=config.seed,
             per_turn=per_turn,
+            call_format=call_format,
             progress=tell,
         )
 
@@ -100,10 +102,14 @@ def prepare_rows(
 
     Raises:
         DataError: no trajectory fits max_tokens.
+        ModelError: no model there, or its chat template cannot serve the dialect.
     """
+    call_format = HERMES
+    if config.model.path is not None:
+        call_format = model_codec(config.model.path, config).call_format
     dataset = load_run_data(config)
     specs = gold_specs(dataset, "train")
-    whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, progress))
+    whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, call_format, progress))
     scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]
     by_turn = {spec.turn.turn_id: spec for spec in specs}
 

@@ -17,7 +17,15 @@ from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.mistakes.kinds import Scripted
-from mtsql.protocol import ActionName, Answer, ToolCall, Verdict, VerifyTarget
+from mtsql.protocol import (
+    HERMES,
+    ActionName,
+    Answer,
+    CallFormat,
+    ToolCall,
+    Verdict,
+    VerifyTarget,
+)
 from mtsql.sql.records import QueryLimits, SqlExecutor
 from mtsql.trajectory.records import Trajectory
 
@@ -44,12 +52,13 @@ class ScriptedPolicy:
         scripts: ScriptConfig,
         rng: Random,
         dialect: DialectName = "actions",
+        call_format: CallFormat = HERMES,
     ) -> None:
         self._scripts = scripts
         self._rng = rng
         self._spec = spec
         self._rules = RULES[dialect]
-        self._dialect = self._rules.wire
+        self._dialect = self._rules.wire.in_format(call_format)
         self._belief = Belief(spec, scripts, rng)
         self._proposed = ""
         self._script = self._play()
@@ -147,6 +156,7 @@ async def scripted_trajectories(
     *,
     seed: int,
     per_turn: int,
+    call_format: CallFormat = HERMES,
     max_concurrent: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Scripted]:
@@ -155,6 +165,7 @@ async def scripted_trajectories(
     The choices of an attempt depend on (seed, turn_id, attempt) only, not on order or concurrency.
 
     Args:
+        call_format: how the calls are written, for the model that learns from them.
         progress: called with (trajectories done, all) after each one.
 
     Returns:
@@ -168,8 +179,9 @@ async def scripted_trajectories(
         nonlocal num_done
         async with slots:
             rng = Random(f"{seed}/{spec.turn.turn_id}/{attempt}")
-            policy = ScriptedPolicy(spec, scripts, rng, config.dialect)
-            trajectory = await collect(TurnEnv(spec, executor, config, limits), policy)
+            policy = ScriptedPolicy(spec, scripts, rng, config.dialect, call_format)
+            env = TurnEnv(spec, executor, config, limits)
+            trajectory = await collect(env, policy, call_format)
         num_done += 1
         if progress is not None:
             progress(num_done, len(work))

@@ -58,6 +58,8 @@ class CallFormat:
     """Reads the calls behind an opening; never raises."""
     hint: str
     """The form in short, for a model that wrote none."""
+    lead: str = ""
+    """What a written message begins with, where the chat template has opened the reasoning."""
     thought: re.Pattern[str] | None = None
     """Reasoning in other tags than <think>, up to the end where it is not closed."""
 
@@ -257,8 +259,8 @@ _GLM = CallFormat(
 
 # Llama ------------------------------------------------------------------------------------------
 
-# A message that is a call from its first character on, or one behind the tag.
-_BARE = re.compile(r"(?:\A|(?<=</think>))\s*(?=\{)|<\|python_tag\|>")
+# Behind the tag, at the beginning of the message, or on a line of its own.
+_BARE = re.compile(r"(?:\A\s*|(?<=</think>)\s*|^[^\S\n]*)(?=\{)|<\|python_tag\|>", re.MULTILINE)
 
 
 _LLAMA_NEXT = re.compile(r"\s*;?\s*(?=\{)")
@@ -266,8 +268,8 @@ _LLAMA_NEXT = re.compile(r"\s*;?\s*(?=\{)")
 
 def _llama_calls(message: str, opening: re.Match[str]) -> _Found:
     values, end = _json_calls(message, opening.end())
-    if not opening[0].strip() and not _is_llama_call(values[0]):
-        return [], end
+    if not opening[0].strip() and not _is_llama_call(values[0], is_first=opening.start() == 0):
+        return [], end if isinstance(values[0], dict) else opening.end() + 1
     calls = list(values)
     while more := _LLAMA_NEXT.match(message, end):
         values, end = _json_calls(message, more.end())
@@ -275,12 +277,16 @@ def _llama_calls(message: str, opening: re.Match[str]) -> _Found:
     return calls, end
 
 
-def _is_llama_call(value: object) -> bool:
-    """Without a tag only what is a call for certain is one, or what is none that can be read."""
+def _is_llama_call(value: object, *, is_first: bool) -> bool:
+    """Without a tag only what is a call for certain is one.
+
+    Args:
+        is_first: it begins the message, so that broken JSON was meant for a call.
+    """
     if isinstance(value, dict):
         keys = cast(dict[object, object], value).keys()
         return {"name", "parameters"} <= keys
-    return isinstance(value, ParseFailure)
+    return is_first
 
 
 LLAMA = CallFormat(

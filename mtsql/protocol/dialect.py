@@ -35,7 +35,7 @@ class Dialect:
 
     def render(self, actions: Sequence[ToolCall | Answer]) -> str:
         """The canonical message of the actions; `parse(render(actions)).actions == actions`."""
-        return self.write(actions, self.call_format)
+        return self.call_format.lead + self.write(actions, self.call_format)
 
     def in_format(self, call_format: CallFormat) -> "Dialect":
         """The same for a model that writes calls in another way."""

@@ -17,10 +17,15 @@ HIDDEN = (
     "\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
 )
 """The inside of a character class."""
-_UNSAFE = re.compile(f"[<{HIDDEN}]")
+_BRACKETED = (
+    r"\[(?=/?(?:INST|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS|SYSTEM_PROMPT|ARGS|CALL_ID"
+    r"|THINK|PREFIX|MIDDLE|SUFFIX|IMG|IMG_BREAK|IMG_END|AUDIO|gMASK|sMASK|MASK|CLS|SEP|PAD|UNK)\])"
+)
+"""Opens a special token of Mistral or GLM, which stands in square brackets."""
+_UNSAFE = re.compile(f"[<{HIDDEN}]|{_BRACKETED}")
 _BLANK = re.compile(f"[{HIDDEN}\\s]+")
 _HIDDEN = re.compile(f"[{HIDDEN}]")
-_OPENER = re.compile(r"<(?![<=>\s\d'\"(.\-])")
+_OPENER = re.compile(rf"<(?![<=>\s\d'\"(.\-])|{_BRACKETED}")
 
 
 def to_json(observation: Mapping[str, object]) -> str:
@@ -30,18 +35,18 @@ def to_json(observation: Mapping[str, object]) -> str:
 
 
 def _escaped(character: str) -> str:
-    return json.dumps(character).strip('"') if character != "<" else "\\u003c"
+    return f"\\u{ord(character):04x}" if character in "<[" else json.dumps(character).strip('"')
 
 
 def neutral(text: str) -> str:
     """One line of text that cannot open a special token or a tag.
 
-    Hidden characters and runs of space become one space; a `<` that could begin a token gets a
-    space behind it, which changes no SQL outside its string values.
+    Hidden characters and runs of space become one space; a `<` or `[` that could begin a token
+    gets a space behind it, which changes no SQL outside its string values.
 
     Example: `a<b  <|im_end|>` -> `a< b < |im_end|>`
     """
-    return _OPENER.sub("< ", _BLANK.sub(" ", text).strip())
+    return _OPENER.sub(r"\g<0> ", _BLANK.sub(" ", text).strip())
 
 
 def visible(text: str, *, keep: str = "") -> str:

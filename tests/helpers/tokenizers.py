@@ -1,5 +1,6 @@
 """Tokenizers trained in the blink of an eye."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from helpers.shops import DIALOGUE
@@ -67,28 +68,37 @@ def tiny_tokenizer() -> Any:
     return train_tokenizer(TEXTS, 500)
 
 
-def qwen_tokenizer() -> Any:
-    """Byte-level BPE with Qwen3's own tokens and a template in its layout."""
+def byte_level_bpe(special: Sequence[str], tags: Sequence[str] = ()) -> Any:
+    """A tokenizer of 500 tokens.
+
+    Args:
+        special: texts kept whole that no decoded text should hold.
+        tags: texts kept whole that are text.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=500,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        special_tokens=list(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     inner.train_from_iterator(TEXTS, trainer)
+    inner.add_tokens([AddedToken(text, normalized=False, special=False) for text in tags])
+    return inner
+
+
+def qwen_tokenizer() -> Any:
+    """Byte-level BPE with Qwen3's own tokens and a template in its layout."""
+    from transformers import PreTrainedTokenizerFast
+
     tags = ("think", "tool_call", "tool_response")
-    inner.add_tokens(
-        [
-            AddedToken(text, normalized=False, special=False)
-            for tag in tags
-            for text in (f"<{tag}>", f"</{tag}>")
-        ]
+    inner = byte_level_bpe(
+        special=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        tags=[text for tag in tags for text in (f"<{tag}>", f"</{tag}>")],
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>"

@@ -10,6 +10,7 @@ from actors.rollout.codec import Codec
 from helpers.messages import ANSWER, EXECUTE, propose
 from helpers.shops import IN_PARIS
 from helpers.tokenizers import qwen_tokenizer, tiny_tokenizer
+from mtsql.errors import ModelError
 from mtsql.protocol import ACTIONS
 
 TOOLS = list(ACTIONS.tools)
@@ -148,8 +149,16 @@ def test_an_unclosed_message_is_ended_by_the_reply(tiny: Any) -> None:
 def test_a_template_that_cannot_be_cut_is_refused(tiny: Any) -> None:
     other = tiny_tokenizer()
     other.chat_template = tiny.chat_template.replace("message.content", "message.content[:4]")
-    with pytest.raises(ValueError, match="keep a tool reply whole"):
+    with pytest.raises(ModelError, match="keep a tool reply whole"):
         Codec(other, TOOLS)
+    other.chat_template = tiny.chat_template.replace("<|im_end|>", "###")
+    with pytest.raises(ModelError, match="does not end a message"):
+        Codec(other, TOOLS)
+
+
+def test_the_end_of_a_message_is_the_templates_own(tiny: Any) -> None:
+    other = tiny_tokenizer()
     other.chat_template = tiny.chat_template.replace("<|im_end|>", "<|endoftext|>")
-    with pytest.raises(ValueError, match="does not end a message"):
-        Codec(other, TOOLS)
+    codec = Codec(other, TOOLS)
+    assert codec.end_of_turn == other.convert_tokens_to_ids("<|endoftext|>") != other.eos_token_id
+    assert codec.message(codec.written(EXECUTE)) == EXECUTE
