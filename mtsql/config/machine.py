@@ -26,7 +26,7 @@ class MachineConfig(Section):
     learner_threads: PositiveInt = 2
     """On a CPU machine: threads of the learner, which its ranks share, and of vLLM's engine."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Number format of vLLM and of the learner's forward passes."""
+    """Number format of vLLM on a GPU; a CPU always computes in float32."""
     rollout_memory_share: PositiveFloat = Field(default=0.6, le=1)
     """Share of a GPU's memory for vLLM's weights and cache."""
     rollout_cache_gb: PositiveInt = 1

@@ -1,5 +1,7 @@
 """The pool of database processes and the limits of a query."""
 
+from typing import TypedDict
+
 from pydantic import (
     PositiveFloat,
     PositiveInt,
@@ -7,6 +9,14 @@ from pydantic import (
 
 from mtsql.config.section import Section
 from mtsql.sql.records import QueryLimits
+
+
+class PoolSizes(TypedDict):
+    """The keyword arguments of a pool that a recipe sets."""
+
+    num_workers: int
+    memory_mb: int
+    cache_bytes: int
 
 
 class SqlConfig(Section):
@@ -29,7 +39,7 @@ class SqlConfig(Section):
     cache_mb: PositiveInt = 64
     """Results that the pool remembers."""
 
-    def pool(self) -> dict[str, int]:
+    def pool(self) -> PoolSizes:
         """The keyword arguments of a pool: local or, through Ray, one on each node."""
         return {
             "num_workers": self.num_workers,
