@@ -38,7 +38,7 @@ def problem(kind: str, message: str) -> Reply:
 
 
 def memory_reply(sql: str, history: Sequence[PastTurn], names: Names, *, is_asked: bool) -> Reply:
-    """The dialogue's memory beside the proposal.
+    """The dialogue's memory, compared with the proposal.
 
     Args:
         is_asked: the call asked for it; a verdict that has not seen it shows it and is not taken.
@@ -68,7 +68,7 @@ class RoomLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFacts:
-    """What a worded reply tells beside the reply itself."""
+    """What a worded reply tells in addition to the reply."""
 
     question: str
     sql: str

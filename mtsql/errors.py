@@ -18,7 +18,7 @@ MAX_GIVEN_CHARS = 80
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; one line names the file, the key and the fix."""
+    """A mistake that the user can fix; one line names the file, the key and the fix."""
 
 
 class ConfigError(UserError):

@@ -11,7 +11,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write a file whole or not at all, so that nobody reads half of it, and return its path."""
+    """Write a file atomically, so that no reader sees half of it, and return its path."""
     partial = partial_of(path)
     try:
         partial.write_text(text, encoding="utf-8")

@@ -100,7 +100,7 @@ def train(config: RunConfig, device: str, model: Path, run: RunFolder) -> Path:
             "trajectories": str(run.trajectories.absolute()),
         }
         merged.ray_kwargs = OmegaConf.create({"ray_init": ray_init, "timeline_json_file": None})
-    # verl's own metrics, beside ours; Ray's workers inherit the variable.
+    # verl's own metrics, in addition to ours; Ray's workers inherit the variable.
     os.environ["VERL_FILE_LOGGER_PATH"] = str(run.metrics("rl-verl").absolute())
     run_ppo(merged, task_runner_class=TaskRunner)
     return here.checkpoints / f"global_step_{config.rl.num_steps}" / "actor" / "huggingface"

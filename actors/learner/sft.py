@@ -1,6 +1,6 @@
 """Supervised fine-tuning through verl's trainer: of the warm start and of the self-taught rounds.
 
-A training's folder, with `rows.parquet` and perhaps `validation.parquet` beside it:
+A training's folder, with `rows.parquet` and perhaps `validation.parquet` in it:
     checkpoints/models/step_N      Hugging Face folders
     checkpoints/global_step_N      the newest optimizer state, from which a killed run resumes
     checkpoints/logs/N.jsonl       verl's metrics of the attempt that began after step N
@@ -108,7 +108,7 @@ def _longest(path: Path) -> int:
 def train(job: SftJob, *, progress: Progress | None = None) -> list[Checkpoint]:
     """Run verl's SFT trainer on this machine's devices, from its newest checkpoint if there is one.
 
-    The ranks are processes of their own, so that their memory is free afterwards.
+    The ranks are separate processes, so that their memory is free afterwards.
 
     Args:
         job: its fine_tune as the recipe has it.
@@ -221,7 +221,7 @@ def main() -> None:
 
 
 def _all_ranks(note: Path, job: SftJob) -> None:
-    """Start every rank; one that is killed leaves no record of its own, so it is made here."""
+    """Start every rank; one that is killed leaves no record, so it is made here."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 

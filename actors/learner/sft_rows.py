@@ -61,7 +61,7 @@ def stored_rows(attempts: Iterable[Attempt]) -> list[SFTRow]:
 def validation_dialogues(dialogue_ids: Iterable[str], share: float, *, seed: int) -> set[str]:
     """Dialogues kept out of learning: those whose hash, as a number from 0 to 1, is below `share`.
 
-    The same dialogue falls on the same side whatever others there are; but of two or more, one at
+    A dialogue falls on the same side in any dataset; but of two or more, one at
     least is on each side when `share` is not 0.
     """
 

@@ -36,7 +36,7 @@ def run_rank(job: SftJob) -> None:
 class Trainer(SFTTrainer):
     """Differs from verl's in three things.
 
-    - Order: verl's sampler shuffles with seed 0 whatever the recipe says, drops what fills no
+    - Order: verl's sampler shuffles with seed 0 regardless of the recipe, drops what fills no
       batch, and starts another epoch when it resumes at the end of one. Ours is drawn beforehand.
     - Validation loss: over every token of every row, not a mean of full batches.
     - Checkpoints: an export whose adapters are merged, in the base model's precision; verl writes
@@ -138,7 +138,7 @@ def merge_adapters(state: dict[str, torch.Tensor], scale: float) -> dict[str, to
 def write_export(base: Path, state: dict[str, torch.Tensor], folder: Path) -> None:
     """The base model's folder with other weights, whole or not at all.
 
-    Files, names and precisions are the base's, so whatever loads the base loads the export.
+    Files, names and precisions are the base's, so anything that loads the base loads the export.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

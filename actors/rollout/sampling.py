@@ -157,7 +157,7 @@ class Sampler:
         num_all = sum(map(len, files))
         num_done = num_all - sum(map(len, missing))
         num_players = IN_FLIGHT * self._config.machine.max_running
-        # Bounds what is in flight or waits for the rest of its file. Whoever waits for room comes
+        # Bounds what is in flight or waits for the rest of its file. What waits for room comes
         # after the oldest file, which therefore always gets its samples.
         room = asyncio.Semaphore(2 * (num_players + max(map(len, missing), default=0)))
         places = ((file, place) for file in missing for place in range(len(file)))

@@ -75,7 +75,7 @@ def check_data(config: RunConfig) -> None:
 
 
 def check_databases_again(stage: Stage, config: RunConfig) -> None:
-    """A stage counts only if the databases at its end are those of its start.
+    """A stage counts only if the databases are the same at its start and at its end.
 
     Raises:
         DataError: one is not; the text names it.
@@ -109,7 +109,7 @@ def check_free_disk(folder: Path) -> None:
 def check_disk_after(folder: Path, stage: Stage) -> None:
     """Whether a full disk is why a stage failed.
 
-    Whoever met the full disk first (torch, Ray, SQLite) has words of its own for it.
+    What meets the full disk first (torch, Ray, SQLite) words it in its own way.
 
     Raises:
         MachineError: it is.

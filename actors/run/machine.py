@@ -28,7 +28,7 @@ def device_of(config: RunConfig) -> Device:
     """`cpu` or `gpu`, as the recipe asks or as the machine is.
 
     Raises:
-        MachineError: the recipe asks for a GPU of a machine that starts its own Ray and has none.
+        MachineError: the recipe asks for a GPU, and this machine starts its own Ray and has no GPU.
     """
     wanted = config.machine.device
     if wanted == "auto":

@@ -1,4 +1,4 @@
-"""One stage in a process of its own: started, followed, its end read."""
+"""One stage in its own process: started, followed, its end read."""
 
 import subprocess
 import sys

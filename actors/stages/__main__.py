@@ -1,4 +1,4 @@
-"""One stage of a run in a process of its own: `python -m actors.stages STAGE RUN_FOLDER`.
+"""One stage of a run in its own process: `python -m actors.stages STAGE RUN_FOLDER`.
 
 The command that waits for it (actors.run.command) reads `progress.jsonl` as it grows. A failure
 ends with one record in `stages/STAGE.error`; the exit code is 2 if a user or the machine caused it.

@@ -108,7 +108,7 @@ async def _played(
 ) -> list[Checkpoint]:
     """Each checkpoint with its EX over the first validation dialogues: greedy, gold history.
 
-    What an earlier, killed call has noted is not played again. Each has an engine of its own: vLLM
+    What an earlier, killed call has noted is not played again. Each has its own engine: vLLM
     reloads weights into a running one, but where output and input embeddings are tied (as in small
     Qwen3 models) it keeps the old output without a word.
     """

@@ -26,7 +26,7 @@ from mtsql.trajectory.store import write_trajectories
 
 
 def scored_turn(attempt: Attempt) -> ScoredTurn:
-    """The verdict of the last proposal; a fault of the machinery has none."""
+    """The verdict of the last proposal; None for a fault of the machinery."""
     trajectory = attempt.trajectory
     final = trajectory.judgements[-1] if trajectory.judgements else None
     is_fault = trajectory.ending is Ending.INFRA_FAULT

@@ -75,7 +75,7 @@ class Rules:
 
 
 def resolve_named(action: Action, current: Current) -> Sequence[Action]:
-    """A proposal of the current SQL is none, one of other SQL is a correction, and a look at memory
+    """Proposing the current SQL again does nothing, other SQL is a correction, and a look at memory
     shows the proposal's result as well, so it runs what was not run.
     """
     if not isinstance(action, ToolCall):

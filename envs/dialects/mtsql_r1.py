@@ -4,7 +4,7 @@ Content and order follow MTSQL-R1: recap, checklist, demand for a verdict, what 
 there, the text depends on the state: memory is asked for once, and only while a message is left for
 it; the last message is announced; results show their header and row count and are cut at rows and
 cells. Tags stand in the text with `...` between them only, so a copy of it is no verdict and no
-answer, and data cannot bring tags of their own.
+answer, and data cannot bring tags.
 """
 
 import json
@@ -45,7 +45,7 @@ _LEFT = re.compile(r"^Messages left: (\d+)\.$", re.MULTILINE)
 def read_reply(text: str) -> dict[str, Any]:
     """The data in a reply, for scripted policies: its comparison, else its result; `steps_left`.
 
-    Data stands in single lines behind their labels, so no other line begins as these do. Under the
+    Data stands in single lines after a label, so no other line begins as these do. Under the
     prompt `compact` the whole reply is data.
     """
     if text.startswith("{"):

@@ -42,7 +42,7 @@ def prompt_messages(
     """The messages before the agent's first one; `compact` is a single user message.
 
     Args:
-        schema: its text, or a schema to be shown whole, without its data.
+        schema: its text, or a schema that is shown whole, without example values.
     """
     *system, user = _templates(_file(name, dialect))
     if isinstance(schema, Schema):

@@ -83,7 +83,7 @@ class Chain:
 Proposal = Query | Chain
 Relation = Literal["extends", "repeats", "replaces", "corrects"]
 """What a proposal is to the one before it. `extends`: a chain with one more view. `repeats`: the
-same SQL. `replaces` and `corrects`: other SQL takes its place, proposed anew or as a correction."""
+same SQL. `replaces` and `corrects`: other SQL takes its place, proposed or as a correction."""
 
 
 def relation_of(new: Proposal, old: Proposal, *, is_correction: bool) -> Relation:

@@ -46,7 +46,7 @@ class RewardConfig(Section):
     so that a mistake made on purpose, found and corrected, pays no more than a right first
     proposal."""
     verdict_table: Literal["gold", "reference"] = "gold"
-    """`gold`: a verdict is right if "pass" stands for a result that matches gold. `reference`: the
+    """`gold`: a verdict is right if "pass" is said of a result that matches gold. `reference`: the
     table of MTSQL-R1's code, which never asks gold and pays "pass" on anything that runs; for
     comparisons only."""
     coherent_from: PositiveFloat = Field(default=1.0, le=1)

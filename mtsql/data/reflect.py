@@ -37,7 +37,7 @@ def reflect_sqlite(db_id: str, database: Path) -> Schema:
     """Read the schema out of an SQLite file with SQLAlchemy, without writing to it.
 
     Tables come in the order of their creation. Foreign keys to tables that are absent are left out,
-    and the spelling of the referred table and column is that of the referred table.
+    and the referred table and column are spelled as in that table.
 
     Raises:
         DataError: the file is absent, no SQLite database or not all of one.

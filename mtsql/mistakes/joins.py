@@ -34,8 +34,8 @@ def missing_join(sql: str, schema: Schema, rng: Random) -> str | None:
     WHERE T2.price > 5` loses its JOIN and is refused with "no such column: T2.price".
 
     Returns:
-        None where no join can go so that the engine must refuse the rest: there is none, nothing
-        else names its columns, or another table may answer for them.
+        None if leaving out a join would not make the engine refuse the rest: the query has no join,
+        nothing else names its columns, or another table may have them too.
     """
     tree, tokens = parse_sql(sql), tokens_of(sql)
     if tree is None or tokens is None:

@@ -3,7 +3,7 @@ r"""JSON as models really write it.
 Strict JSON is read by the standard library. What that refuses is read here, where its meaning is
 certain: trailing commas, raw line breaks and tabs in strings, single quotes and typographic ones
 around strings, keys without quotes, `True`, `False` and `None`, backslashes before a character that
-needs none, and double quotes inside a string that nobody escaped.
+needs none, and double quotes inside a string that are not escaped.
 
     {'sql': 'SELECT "name" FROM shop',}               a dictionary of Python
     {"sql": "SELECT 1 WHERE city = \'Oslo\'"}         \' is a quote
@@ -202,7 +202,7 @@ class _Reader:
         return True
 
     def _separated(self, bracket: str) -> bool:
-        """True where another member may follow; False behind the closing bracket."""
+        """True where another member may follow; False after the closing bracket."""
         found = self._next()
         if found == ",":
             self.position += 1

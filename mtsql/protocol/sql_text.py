@@ -83,7 +83,7 @@ def _unlabelled(body: str) -> str:
 
 
 def query_in(text: str) -> str | None:
-    """The query that a text without fences ends with; None: there is none for certain.
+    """The query that a text without fences ends with; None if that is not certain.
 
     The whole text, or what stands behind prose: behind a colon, or from the beginning of a line on.
     What follows the first semicolon is left out, and so is a paragraph that makes a query of none.

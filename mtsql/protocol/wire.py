@@ -93,7 +93,7 @@ def plain_call(value: object, tools: Tools) -> object:
         return value
     call = dict(cast(dict[str, object], value))
     if isinstance(inner := call.get("function"), dict) and "name" not in call:
-        # OpenAI's: the function is an object beside its type.
+        # OpenAI's: the function is an object next to its type.
         call = {**call, **cast(dict[str, object], inner)}
         del call["function"]
     if len(call) == 1 and isinstance(arguments := next(iter(call.values())), dict):
@@ -112,7 +112,7 @@ def plain_call(value: object, tools: Tools) -> object:
         return call
     others = [key for key in call if key not in ("name", "arguments")]
     if "arguments" not in call and others and "name" not in known:
-        # All arguments beside the name.
+        # All arguments next to the name.
         beside: dict[str, object] = {key: call[key] for key in others}
         if all(key in known for key in _plain_arguments(beside, known)):
             call = {"name": name, "arguments": beside}

@@ -82,7 +82,7 @@ def clauses(sql: str, names: Names, *, with_values: bool = True) -> Clauses | No
 
 @lru_cache(maxsize=8192)
 def _both_clauses(sql: str, names: Names) -> tuple[Clauses | None, Clauses | None]:
-    """With values and without, from one tree: whoever compares with gold asks for both."""
+    """With values and without, from one tree: a comparison with gold needs both."""
     tree = parse_query(sql)
     if tree is None:
         return None, None

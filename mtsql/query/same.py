@@ -1,7 +1,7 @@
 """When two texts are the same SQL: the one rule by which the environment and the rewards count.
 
 Same are texts of the same words in the same order. Comments, blanks, semicolons at the end and the
-case of names and keywords do not count; that of text values does, because the database looks at it.
+case of names and keywords do not count. The case of text values does: the database looks at it.
 
     SELECT a FROM t      select A from T ; -- a    same
     SELECT 'a'           SELECT 'A'                different

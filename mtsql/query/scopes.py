@@ -1,4 +1,4 @@
-"""Which table a column belongs to: the tables of its own SELECT, then those of the ones around it.
+"""Which table a column belongs to: one of its own SELECT, else one of a SELECT around it.
 
 sqlglot has the same in `optimizer.scope`, which takes twice the time and gives an ORDER BY's names
 no table; on SParC's columns both agree but for 8 of 29,583.

@@ -69,7 +69,7 @@ def rescore(saved: RewardConfig, folder: Path, overrides: Sequence[str] = ()) ->
 
     Raises:
         DataError: no trajectories, or a file of them that cannot be read.
-        ConfigError: an override that is none, or not of the rewards.
+        ConfigError: an override is malformed, or outside `reward.`.
     """
     config = _config(saved, overrides)
     num_trajectories = num_saved = num_differing = 0
@@ -124,7 +124,7 @@ def rescore_json(result: Rescored) -> str:
 
 
 def _flat(means: Means) -> dict[str, float | None]:
-    """The parts beside the other figures."""
+    """The parts, next to the other figures."""
     fields = asdict(means)
     return fields | fields.pop("parts")
 

@@ -1,4 +1,4 @@
-"""Likeness of the few trajectories of one item: near-duplicates, clusters, and who stands for one.
+"""Likeness of the few trajectories of one item: near-duplicates, clusters and their members.
 
 Everything works on cosines in whole millionths [n, n], so that sums are exact and ties are ties;
 between equals the one with the lower index wins.

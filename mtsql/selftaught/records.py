@@ -37,7 +37,7 @@ class ItemSelection(_Record):
     rule: Rule | None
     """None: unsolved."""
     num_preferred: int
-    """Valid ones of the kind that the rule prefers; all valid ones where there is none."""
+    """Valid ones of the kind that the rule prefers, else all valid ones."""
     num_distinct: int
     """Of them, without near-duplicates."""
     kept: tuple[KeptRow, ...]
@@ -78,7 +78,7 @@ class Funnel(_Record):
 
 
 class Behaviour(_Record):
-    """Of some trajectories; None where there are none."""
+    """Of some trajectories; None without any."""
 
     num_trajectories: int
     mean_steps: float | None

@@ -8,8 +8,8 @@ MTSQL-R1 is:
     cocte       as actions
 
 So it is an EXECUTE or a VERIFY of memory without a verdict among the step's actions that took
-effect, with an observation behind it. A call out of order, or in the last message of a turn, shows
-nothing and is none; neither is a verdict.
+effect, with an observation after it. A call out of order, or in the last message of a turn, shows
+nothing and does not count; neither does a verdict.
 """
 
 import glob
@@ -153,7 +153,7 @@ def read_items(
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Every row of one file, whatever items they belong to.
+    """Every row of one file, of all its items.
 
     Raises:
         DataError: the file holds no trajectories.
@@ -193,7 +193,7 @@ def _items_of(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[Ite
 
 
 def _rows(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
-    # The folder's name is no pattern, whatever it holds.
+    # The path may hold characters of a pattern; they are meant as they are.
     cursor = connection.execute(_METADATA, [glob.escape(str(path))])
     while rows := cursor.fetchmany(_ROWS_AT_ONCE):
         yield from rows

@@ -109,7 +109,7 @@ class _Candidates:
     rule: Rule | None
     num_preferred: int
     samples: tuple[Sample, ...]
-    """The preferred ones with an outline of their own, best first."""
+    """The preferred ones, one for each outline, best first."""
 
     @property
     def outlines(self) -> list[Outline]:

@@ -37,8 +37,8 @@ async def example_values(
 ) -> Examples:
     """At most `limit` different values of each column, NULL not among them.
 
-    Bounded in rows, time and length; a column that cannot be read has none. Kept for as long as the
-    executor lives, unless its machinery failed.
+    Bounded in rows, time and length; a column that cannot be read has no examples. Kept for as long
+    as the executor lives, unless its machinery failed.
     """
     known = _known.of(executor)
     key = (db_id, limit, schema)

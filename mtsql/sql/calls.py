@@ -1,7 +1,8 @@
 """Who waits for results, and what is being run for them.
 
 A call is one `execute_many` of many requests. Each distinct query among all calls becomes one job,
-whoever asks for it; when the job ends, every call that waits for it is filled in at its place.
+no matter who asks for it; when the job ends, every call that waits for it gets its result in the
+right place.
 
     call A: [q1, q2]      job q1: waiters (A, 0), (B, 1)
     call B: [q3, q1]      job q2: waiters (A, 1)
@@ -18,7 +19,7 @@ from mtsql.sql.wire import decode
 
 
 class Sink(Protocol):
-    """Whoever waits for results: a caller in this process, or a connection to another one."""
+    """What waits for results: a caller in this process, or a connection to another one."""
 
     @property
     def is_open(self) -> bool:

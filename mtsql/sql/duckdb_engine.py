@@ -45,7 +45,7 @@ FORBIDDEN_CALLS = re.compile(
 )
 """The same, with names that a column may well have; DuckDB lets them read the open file itself."""
 SHOWABLE = ("all", "databases", "schemas", "tables")
-"""What may follow SHOW: any other name may be that of a setting, and some settings hold paths."""
+"""What may follow SHOW: any other name may be a setting's, and some settings hold paths."""
 NAME = re.compile(r"\w+", re.ASCII)
 ODD_SPACE = re.compile(
     r"[\v\x1c-\x1f\x85\xa0\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"

@@ -1,4 +1,4 @@
-"""What every engine behind the SQL pool promises and shares, and the names of what can go wrong.
+"""What every engine behind the SQL pool promises and shares, and the names of errors.
 
 One file per engine; `mtsql.sql.worker` picks the engine for a database and knows nothing else about
 it.

@@ -240,7 +240,7 @@ class PostgresEngine(SqlalchemyEngine):
         self, error: Exception, sql: str, limits: QueryLimits, elapsed_s: float
     ) -> QueryResult:
         original: psycopg.Error | None = getattr(error, "orig", None)
-        if isinstance(error, psycopg.Error):  # SQLAlchemy wraps those of most calls, not of all
+        if isinstance(error, psycopg.Error):  # SQLAlchemy wraps most of them, not all
             original = error
         fail = partial(failed, elapsed_s=elapsed_s)
         if original is not None and not original.sqlstate and _is_too_large(original):

@@ -22,7 +22,7 @@ class QueryStatus(StrEnum):
     ERROR = "error"
     """The engine rejected it: the model's mistake."""
     INFRA_FAULT = "infra_fault"
-    """The machinery failed (file gone, worker lost twice): nobody's verdict."""
+    """The machinery failed (file gone, worker lost twice): no verdict on the query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class ResultClass(StrEnum):
 
     @property
     def has_run(self) -> bool:
-        """There is a result, whatever it holds."""
+        """There is a result, even an empty one."""
         return self not in _FAILURES.values()
 
     @property

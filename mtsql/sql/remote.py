@@ -100,7 +100,7 @@ def _connected(name: str) -> socket.socket:
 
 
 class _Replies:
-    """Sends results to one executor: those of one pass of the loop in one message. A `Sink`."""
+    """Sends results to one executor, one message for each pass of the loop. A `Sink`."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -144,7 +144,7 @@ class RemoteExecutor:
     def __init__(self, find: Callable[[], Awaitable[str]], *, queue_s: float = QUEUE_S) -> None:
         """
         Args:
-            find: returns the name of the server as it runs now. Raises OSError when there is none.
+            find: returns the name of the server as it runs now. Raises OSError when no server runs.
             queue_s: seconds that an answer may take beyond the limit of its query.
         """
         self._find = find

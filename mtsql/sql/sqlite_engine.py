@@ -109,7 +109,7 @@ class SqliteEngine:
     """A warm, immutable, read-only connection; `execute` turns every outcome into a `QueryResult`.
 
     The file must not change while the engine is open, and what is in a journal next to it is not
-    seen (immutable=1 skips locks, journals and change checks): whoever owns the engine looks for an
+    seen (immutable=1 skips locks, journals and change checks): the engine's owner looks for an
     `unmerged_file`, and opens a new engine when size or mtime differ.
     """
 

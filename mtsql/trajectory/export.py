@@ -1,7 +1,7 @@
 """Trajectories as text, for trainers elsewhere: `messages` with `tools`, and LLaMA-Factory's own.
 
 What the model wrote is exported as it stands, a <tool_call> block included: structured tool calls
-would be written anew by the trainer's template, which loses the words around them, the tags of
+would be written again by the trainer's template, which loses the words around them, the tags of
 `mtsql_r1` and every spelling that is not the template's own.
 """
 
@@ -27,7 +27,7 @@ DATASET_INFO = {
         "file_name": FILES["llama_factory"],
         "formatting": "sharegpt",
         "columns": {"messages": "conversations", "system": "system", "tools": "tools"},
-        # All or none: LLaMA-Factory forgets the default of a tag that stands beside others.
+        # All or none: LLaMA-Factory forgets the default of a tag when other tags are given.
         "tags": {
             "role_tag": "from",
             "content_tag": "value",
@@ -82,7 +82,7 @@ def conversation(
     tools: Sequence[dict[str, Any]],
     weights: Sequence[int] | None = None,
 ) -> Conversation:
-    """The prompt, then what was said and replied; a reply that nobody answered is left out."""
+    """The prompt, then what was said and replied; a reply without an answer is left out."""
     steps = row.trajectory.steps
     messages = list(prompt)
     for step in steps:
@@ -151,7 +151,7 @@ def why_not_for_llama_factory(one: Conversation, *, has_empty_reasoning: bool) -
 def messages_row(one: Conversation) -> dict[str, Any]:
     """`id`, `messages` and, where the dialect has them, `tools`.
 
-    `weight` (as in OpenAI's fine-tuning) stands beside the assistant's messages of conversations
+    `weight` (as in OpenAI's fine-tuning) is given with the assistant's messages of conversations
     that are not learned whole, and only there.
     """
     weights = iter(one.weights)

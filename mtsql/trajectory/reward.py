@@ -10,7 +10,7 @@ Attribution = Literal["steps", "last"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reward:
-    """The outcome reward of a trajectory, and beside it the process rewards of its steps by kind.
+    """The outcome reward of a trajectory, and the process rewards of its steps by kind.
 
     Example: propose, execute, verify(execution, pass), answer; EX and EM hold, weights 1, 1, 0.1
         outcome       2.0
@@ -25,7 +25,7 @@ class Reward:
     """Weighted process rewards by kind, one entry for each step: None is not judged, 0.0 is judged.
     A message that judges and answers has both, its part here and the outcome there."""
     attribution: Attribution = "steps"
-    """`last`: one number for the trajectory; its advantage is that of the total, in every mode."""
+    """`last`: one number for the trajectory; in every mode its advantage comes from the total."""
 
     def __post_init__(self) -> None:
         lengths = {len(part) for part in self.parts.values()}
@@ -43,7 +43,7 @@ class Reward:
 
     @property
     def step_rewards(self) -> tuple[float, ...]:
-        """To be shown: the sum of each step's parts, and the outcome with that of the last step."""
+        """For display: the sum of each step's parts, with the outcome added to the last step."""
         if not self.num_steps:
             return ()
         if self.attribution == "last":

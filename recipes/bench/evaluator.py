@@ -52,7 +52,7 @@ LIMITS = QueryLimits(
 SUITE_SHARE = 0.2
 """Of the pairs: one on a suite takes 39 times as long."""
 SUITE_DATABASES = 4
-"""Those of median size, with some 50 pairs each, as in the published development sets."""
+"""Databases of median size, with some 50 pairs each, as in the published development sets."""
 SETTINGS: Mapping[str, Rules] = {
     "ex": OFFICIAL,
     "ex_keep_distinct": Rules(keep_distinct=True),

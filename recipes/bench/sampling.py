@@ -1,11 +1,11 @@
-"""`mtsql bench sampling`: what a round of sampling costs beside vLLM generating the same tokens.
+"""`mtsql bench sampling`: what a round of sampling costs, compared with vLLM alone.
 
 Ours is `actors.rollout.sampling.Sampler` as a round runs it: trajectories through environment,
 SQL pool, judging and files. Offline is `vllm.LLM.generate` with the same engine arguments. It is
 given all those prompts at once, also the later ones of each trajectory, which only the
 environment's replies made known; each with its seed, to stop after as many tokens. Both engines
 are started and warm before the clock runs, and begin each run with an empty prefix cache. Each run
-has items of its own, so that no cache of ours knows their queries.
+has its own items, so that no cache of ours knows their queries.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ NUM_WARM_UP = 4
 def run(
     config: RunConfig, *, model: Path | None, num_items: int, num_runs: int, as_json: bool
 ) -> None:
-    """Measure in a process of its own, as a stage is one, and print the figures.
+    """Measure in a separate process, as a stage is one, and print the figures.
 
     Args:
         model: a model folder; None: the warm start of the recipe's run.

@@ -174,7 +174,7 @@ def measure(
 ) -> dict[str, float]:
     """Medians over the runs, by name.
 
-    runaway: with 1 % runaway queries at a limit of 1 s; its tail is that of the other 99 %.
+    runaway: with 1 % runaway queries at a limit of 1 s; its tail is measured on the other 99 %.
     recovery: from the kill of all workers, one of them in mid-query, to the next answer.
     extra: after the load, beyond what there was before it; a leak would show.
     """

@@ -80,7 +80,7 @@ def export(
         model: has the tokenizer that the run used; None: the recipe's.
 
     Raises:
-        DataError: no run, no trajectories, or data and prompts that are not those of the run.
+        DataError: no run, no trajectories, or data and prompts differ from the run's.
         ModelError: the tokenizer is not there.
     """
     check_out(out)

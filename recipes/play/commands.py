@@ -34,7 +34,7 @@ WORDS = (*(str(name) for name in ActionName), "raw", *SHOWN)
 SQL_WORDS = ("select", "with", "explain", "pragma", "values")
 
 NextLine = Callable[[], str | None]
-"""The next line without its end; None when there is none."""
+"""The next line without its end; None at the end of the input."""
 
 _TAG = re.compile(r"<(?!think\b)([A-Za-z_]\w*)>")
 
