@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from actors.run.machine import process_environment
-from helpers.places import ROOT
+from helpers.places import ROOT, real_data
 from mtsql.config.load import load_config
 from mtsql.config.run import RunConfig
 from recipes.main import parse
@@ -40,11 +40,10 @@ def strict(schema: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def validator(shared_data: Path) -> Any:
+def validator() -> Any:
     jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema, which Ray brings")
-    crd = shared_data / "kuberay" / "ray.io_rayjobs.yaml"
-    if not crd.is_file():
-        pytest.skip(f"needs KubeRay's definition of RayJob in {crd}")
+    name = "kuberay/ray.io_rayjobs.yaml"  # KubeRay's definition of RayJob
+    crd = real_data(name) / name
     versions = {version["name"]: version for version in load(crd)["spec"]["versions"]}
     schema = versions["v1"]["schema"]["openAPIV3Schema"]
     # Kubernetes itself defines metadata; the CRD says only that it is an object.

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from recipes.sql.answers import answer_lines
 if TYPE_CHECKING:
     from helpers.postgres_server import PostgresServer
 
+Answer = Callable[..., tuple[int, bytes, bytes]]
 RUNAWAY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
 
@@ -41,6 +43,7 @@ def pets(root: Path) -> str:
 
 
 def jsonl(text: str, *words: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
+    """Answer lines as a process of its own does."""
     return subprocess.run(
         [sys.executable, "-m", "recipes.main", "sql", *words, "--jsonl"],
         input=text.encode(),
@@ -49,6 +52,23 @@ def jsonl(text: str, *words: str, encoding: str = "utf-8") -> subprocess.Complet
         check=False,
         timeout=60,
     )
+
+
+@pytest.fixture
+def answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> Answer:
+    """Answer lines in this process; code, output and errors."""
+
+    def answer(lines: bytes, *words: str) -> tuple[int, bytes, bytes]:
+        requests = tmp_path / "requests.jsonl"
+        requests.write_bytes(lines)
+        with requests.open() as file, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", file)
+            code = main(["sql", *words, "--jsonl"])
+        return code, *capsysbinary.readouterr()
+
+    return answer
 
 
 def test_a_table_is_printed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,20 +176,12 @@ def test_ctrl_c_ends_it_while_it_waits_for_a_line(root: Path) -> None:
         assert process.stderr.read().startswith("mtsql: interrupted")
 
 
-def test_requests_come_from_a_file_too(root: Path) -> None:
-    requests = root / "requests.jsonl"
-    requests.write_bytes(b'{"id": 1, "sql": "SELECT 1"}\n{"id": 2, "sql": "SELECT \xff"}\n')
-    with requests.open() as file:
-        done = subprocess.run(
-            [sys.executable, "-m", "recipes.main", "sql", "--db", pets(root), "--jsonl"],
-            stdin=file,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert json.loads(done.stdout)["rows"] == [[1]]
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "line 2: not JSON" in done.stderr
+def test_requests_come_from_a_file_too(root: Path, answer: Answer) -> None:
+    lines = b'{"id": 1, "sql": "SELECT 1"}\n{"id": 2, "sql": "SELECT \xff"}\n'
+    code, out, err = answer(lines, "--db", pets(root))
+    assert json.loads(out)["rows"] == [[1]]
+    assert (code, err.count(b"\n")) == (2, 1)
+    assert b"line 2: not JSON" in err
 
 
 @pytest.mark.parametrize(
@@ -215,19 +227,22 @@ def test_mistakes_are_one_line(
         ('{"id": 1, "sql": "SELECT 1", "db": null}', "line 3: name a 'db'"),
     ],
 )
-def test_a_line_that_is_no_request_is_named(root: Path, bad: str, message: str) -> None:
+def test_a_line_that_is_no_request_is_named(
+    root: Path, bad: str, message: str, answer: Answer
+) -> None:
     good = '{"id": 1, "sql": "SELECT 1", "db": "pets"}'
-    done = jsonl(f"{good}\n \n{bad}\n{good}\n", "--db-root", str(root))
-    assert done.returncode == 2
-    [_what_duckdb_lacks, mistake] = done.stderr.decode().splitlines()
+    code, out, err = answer(f"{good}\n \n{bad}\n{good}\n".encode(), "--db-root", str(root))
+    assert code == 2
+    [_what_duckdb_lacks, mistake] = err.decode().splitlines()
     assert message in mistake
-    assert json.loads(done.stdout)["rows"] == [[1]]
+    assert json.loads(out)["rows"] == [[1]]
 
 
-def test_blank_lines_and_null_are_nothing(root: Path) -> None:
-    done = jsonl('\n{"id": 1, "sql": "SELECT 1", "db": null}\n\n', "--db", pets(root))
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(done.stdout)["rows"] == [[1]]
+def test_blank_lines_and_null_are_nothing(root: Path, answer: Answer) -> None:
+    lines = b'\n{"id": 1, "sql": "SELECT 1", "db": null}\n\n'
+    code, out, err = answer(lines, "--db", pets(root))
+    assert (code, err) == (0, b"")
+    assert json.loads(out)["rows"] == [[1]]
 
 
 def test_answers_are_utf8_wherever_they_go(root: Path) -> None:

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from helpers.places import ROOT
-from helpers.runs import COMMAND, LIMIT_S, SMALL_MODEL, call, environment
+from helpers.runs import COMMAND, DEMO, LIMIT_S, SMALL_RUN, STAGES, call, environment
 from mtsql.config.load import load_config
 from mtsql.config.run import RunConfig
 from mtsql.curriculum import Curriculum
@@ -36,26 +36,6 @@ pytestmark = [
     pytest.mark.skipif(find_spec("verl") is None, reason="needs ray, verl and vLLM: `make env`"),
 ]
 
-DEMO = ROOT / "recipes" / "demo_cpu.yaml"
-OVERRIDES = [
-    *SMALL_MODEL,
-    "data.num_train_dialogues=60",
-    "data.num_valid_dialogues=3",
-    "data.num_test_dialogues=6",
-    "data.num_test_ood_dialogues=3",
-    "environment.max_steps=4",
-    "environment.max_prompt_tokens=600",
-    "environment.max_response_tokens=160",
-    "environment.max_step_tokens=48",
-    "warm_start.num_steps=20",
-    "warm_start.warmup_steps=4",
-    "rl.num_steps=2",
-    "rl.turns_per_step=4",
-    "rl.group_size=2",
-    "rl.save_every=1",
-    "evaluation.histories=[gold,predicted]",
-]
-STAGES = ["data", "warm_start", "evaluate_warm_start", "rl", "evaluate_rl"]
 TITLES = [
     "data",
     "warm start",
@@ -146,7 +126,7 @@ def is_alive(process: psutil.Process) -> bool:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     home = tmp_path_factory.mktemp("end_to_end")
     folder = home / "run"
-    overrides = [f"run_dir={folder}", *OVERRIDES]
+    overrides = [f"run_dir={folder}", *SMALL_RUN]
     # A copy, so that someone who edits the demo meanwhile does not make it another recipe.
     recipe = home / DEMO.name
     shutil.copyfile(DEMO, recipe)

@@ -1,6 +1,5 @@
 """Whole turns from files, in every dialect: what the model says, what is done, what it reads."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import yaml
 
 from envs.turn import TurnEnv
 from helpers.shops import SALES_FIRST, SALES_SECOND, write_sales
+from helpers.turns import POOLS
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.protocol import DIALECTS, Action, Answer, ParseFailure
 from mtsql.sql.pool import LocalPool
@@ -33,21 +33,24 @@ def words(action: Action) -> str:
     return " ".join(part for part in parts if part)
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sales(tmp_path_factory.mktemp("shops") / "shops.sqlite")
+
+
 def play(database: Path, dialect: Any, dialogue: dict[str, Any]) -> tuple[list[Any], Trajectory]:
     config = EnvironmentConfig(dialect=dialect, **dialogue.get("options", {}))
 
-    async def run() -> tuple[list[Any], Trajectory]:
-        async with LocalPool({"shops": database}, num_workers=1) as pool:
-            env = TurnEnv(
-                (SALES_FIRST, SALES_SECOND)[dialogue["turn"]], pool, config, QueryLimits()
-            )
-            await env.start()
-            results = [await env.step(step["says"]) for step in dialogue["steps"]]
-            is_over = results[-1].ending is not None
-            trajectory = await env.finish(None if is_over else Ending.MAX_TOKENS)
-            return [result.observation for result in results], trajectory
+    async def run(pool: LocalPool) -> tuple[list[Any], Trajectory]:
+        spec = (SALES_FIRST, SALES_SECOND)[dialogue["turn"]]
+        env = TurnEnv(spec, pool, config, QueryLimits())
+        await env.start()
+        results = [await env.step(step["says"]) for step in dialogue["steps"]]
+        is_over = results[-1].ending is not None
+        trajectory = await env.finish(None if is_over else Ending.MAX_TOKENS)
+        return [result.observation for result in results], trajectory
 
-    return asyncio.run(run())
+    return POOLS.run(database, run)
 
 
 def test_every_dialect_has_its_dialogues() -> None:
@@ -55,8 +58,8 @@ def test_every_dialect_has_its_dialogues() -> None:
 
 
 @pytest.mark.parametrize(("dialect", "dialogue"), DIALOGUES)
-def test_a_dialogue(dialect: str, dialogue: dict[str, Any], tmp_path: Path) -> None:
-    observations, trajectory = play(write_sales(tmp_path / "shops.sqlite"), dialect, dialogue)
+def test_a_dialogue(dialect: str, dialogue: dict[str, Any], database: Path) -> None:
+    observations, trajectory = play(database, dialect, dialogue)
     for step, told, observation in zip(
         trajectory.steps, dialogue["steps"], observations, strict=True
     ):

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from envs.play import collect
 from envs.scripts.policy import ScriptedPolicy
@@ -20,6 +21,40 @@ from mtsql.sql.records import QueryLimits
 from mtsql.trajectory.records import Ending, Trajectory
 
 LIMITS = QueryLimits()
+Result = TypeVar("Result")
+
+
+class SharedPools:
+    """A pool for each database, open until the tests of a module are done: a start is dear."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._pools: dict[Path, LocalPool] = {}
+
+    def run(self, database: Path, body: Callable[[LocalPool], Awaitable[Result]]) -> Result:
+        """Await `body` with the pool of a SQLite file, which it knows as `shops`."""
+
+        async def run() -> Result:
+            if database not in self._pools:
+                pool = LocalPool({"shops": database}, num_workers=1)
+                self._pools[database] = await pool.__aenter__()
+            return await body(self._pools[database])
+
+        return self._runner.run(run())
+
+    def close(self) -> None:
+        """Close all pools; the next `run` opens them anew."""
+
+        async def close() -> None:
+            for pool in self._pools.values():
+                await pool.__aexit__(None, None, None)
+
+        if self._pools:
+            self._runner.run(close())
+        self._pools.clear()
+
+
+POOLS = SharedPools()
 
 
 @dataclass(frozen=True)
@@ -42,19 +77,18 @@ def play_messages(
 ) -> Played:
     """Feed the messages; the turn is truncated by MAX_TOKENS if they do not end it."""
 
-    async def run() -> Played:
-        async with LocalPool({"shops": database}, num_workers=1) as pool:
-            env = TurnEnv(spec, pool, EnvironmentConfig(**options), limits)
-            await env.start()
-            results = [await env.step(message) for message in messages]
-            for result in results[:-1]:
-                assert result.ending is None
-            ending = results[-1].ending
-            trajectory = await env.finish(None if ending else Ending.MAX_TOKENS)
-            texts = [result.observation for result in results if result.observation is not None]
-            return Played([json.loads(text) for text in texts], texts, ending, trajectory)
+    async def run(pool: LocalPool) -> Played:
+        env = TurnEnv(spec, pool, EnvironmentConfig(**options), limits)
+        await env.start()
+        results = [await env.step(message) for message in messages]
+        for result in results[:-1]:
+            assert result.ending is None
+        ending = results[-1].ending
+        trajectory = await env.finish(None if ending else Ending.MAX_TOKENS)
+        texts = [result.observation for result in results if result.observation is not None]
+        return Played([json.loads(text) for text in texts], texts, ending, trajectory)
 
-    return asyncio.run(run())
+    return POOLS.run(database, run)
 
 
 ENVIRONMENT = EnvironmentConfig(prompt="compact")
@@ -63,13 +97,12 @@ NEVER = dict.fromkeys(ScriptConfig.model_fields, 0.0)
 
 
 def record_script(shops, spec, *, seed=1, config=ENVIRONMENT, **shares):
-    async def run():
-        async with LocalPool({"shops": shops}, num_workers=1) as pool:
-            scripts = ScriptConfig(**NEVER | shares)
-            policy = ScriptedPolicy(spec, scripts, Random(seed), config.dialect)
-            return policy.record(await collect(TurnEnv(spec, pool, config, LIMITS), policy))
+    async def run(pool):
+        scripts = ScriptConfig(**NEVER | shares)
+        policy = ScriptedPolicy(spec, scripts, Random(seed), config.dialect)
+        return policy.record(await collect(TurnEnv(spec, pool, config, LIMITS), policy))
 
-    return asyncio.run(run())
+    return POOLS.run(shops, run)
 
 
 def play_script(shops, spec, **options):

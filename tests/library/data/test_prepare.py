@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from helpers.places import ROOT
 from mtsql.data.dataset import (
     MANIFEST,
     SkippedTurn,
@@ -432,17 +430,13 @@ def test_the_table_shows_each_split_and_what_was_left_out(tmp_path: Path) -> Non
 # --- real data ----------------------------------------------------------------------------------
 
 
-def test_sparc_dev_as_measured(tmp_path: Path) -> None:
-    beside = ROOT.parent / "shared" / "data"
-    data = Path(os.environ.get("MTSQL_SHARED_DATA", beside))
-    if not (data / "sparc" / "dev.json").is_file():
-        pytest.skip("real data absent: set MTSQL_SHARED_DATA to the folder that holds sparc/")
+def test_sparc_dev_as_measured(tmp_path: Path, shared_data: Path) -> None:
     # a train of one dialogue, so that the dev golds are what runs
     source = tmp_path / "sparc"
     source.mkdir()
-    (source / "dev.json").symlink_to(data / "sparc" / "dev.json")
-    (source / "tables.json").symlink_to(data / "sparc" / "tables.json")
-    (source / "database").symlink_to(data / "database")
+    (source / "dev.json").symlink_to(shared_data / "sparc" / "dev.json")
+    (source / "tables.json").symlink_to(shared_data / "sparc" / "tables.json")
+    (source / "database").symlink_to(shared_data / "database")
     entry = {"database_id": "pets_1", "interaction": [{"utterance": "x", "query": "SELECT 1"}]}
     (source / "train.json").write_text(json.dumps([entry]))
     report = prepare("sparc", source=source, out=tmp_path / "out")

@@ -1,7 +1,6 @@
 """Readers: ids, normalisations, layouts, and one clear error for a malformed file."""
 
 import json
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.places import ROOT
 from mtsql.data.readers import (
     CLARIFICATION,
     find_databases,
@@ -48,15 +46,6 @@ PETS_ENTRY = {
     "primary_keys": [1, [3, 4]],
     "foreign_keys": [[4, 1]],
 }
-
-
-def shared_data() -> Path:
-    """The folder of the real datasets, or a skip that says how to name it."""
-    beside = ROOT.parent / "shared" / "data"
-    folder = Path(os.environ.get("MTSQL_SHARED_DATA", beside))
-    if not (folder / "sparc" / "dev.json").is_file():
-        pytest.skip("real data absent: set MTSQL_SHARED_DATA to the folder that holds sparc/")
-    return folder
 
 
 def write_json(path: Path, content: object) -> Path:
@@ -245,11 +234,10 @@ def test_reflection_of_no_database_is_a_data_error(tmp_path: Path) -> None:
 # --- real data ----------------------------------------------------------------------------------
 
 
-def test_real_files_have_their_published_counts() -> None:
-    data = shared_data()
-    sparc = read_source("sparc", data / "sparc")
-    cosql = read_source("cosql", data / "cosql")
-    spider = read_source("spider", data / "spider")
+def test_real_files_have_their_published_counts(shared_data: Path) -> None:
+    sparc = read_source("sparc", shared_data / "sparc")
+    cosql = read_source("cosql", shared_data / "cosql")
+    spider = read_source("spider", shared_data / "spider")
     counts = {
         f"{raw.name} {split}": (len(dialogues), sum(len(d.turns) for d in dialogues))
         for raw in (sparc, cosql, spider)
@@ -265,8 +253,8 @@ def test_real_files_have_their_published_counts() -> None:
     assert not {"wta_1", "baseball_1", "soccer_1"} & set(sparc.databases)
 
 
-def test_reflection_agrees_with_tables_json_on_a_real_database() -> None:
-    raw = read_source("sparc", shared_data() / "sparc")
+def test_reflection_agrees_with_tables_json_on_a_real_database(shared_data: Path) -> None:
+    raw = read_source("sparc", shared_data / "sparc")
     reflected = reflect_sqlite("concert_singer", raw.databases["concert_singer"])
     official = raw.schemas["concert_singer"]
     assert [(t.name, [c.name for c in t.columns]) for t in reflected.tables] == [

@@ -7,13 +7,12 @@ import random
 import re
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.places import ROOT
+from helpers.places import real_data
 from mtsql.data.readers import read_schemas
 from mtsql.evaluation.em.grammar import ColumnUse, Condition, Conditions, SelectItem, Term, parse
 from mtsql.evaluation.em.hardness import hardness
@@ -369,16 +368,8 @@ def test_hardness(sql: str, label: str) -> None:
     assert hardness(sql, SCHEMA) == label
 
 
-def shared_data() -> Path:
-    beside = ROOT.parent / "shared" / "data"
-    folder = Path(os.environ.get("MTSQL_SHARED_DATA", beside))
-    if not (folder / "sparc" / "dev_gold.txt").exists():
-        pytest.skip("SParC is not here: set MTSQL_SHARED_DATA to the folder that holds sparc/")
-    return folder
-
-
 def test_every_sparc_gold_is_in_the_subset_and_equals_itself() -> None:
-    folder = shared_data()
+    folder = real_data("sparc/dev_gold.txt")
     schemas = read_schemas(folder / "sparc" / "tables.json")
     lines = (folder / "sparc" / "dev_gold.txt").read_text(encoding="utf-8").splitlines()
     golds = [line.split("\t") for line in lines if line.strip()]

@@ -97,6 +97,7 @@ def test_a_verdict_of_the_clock_or_of_the_machine_is_not_remembered() -> None:
 def test_memories_end_with_their_executor() -> None:
     executor = Scripted({("a", "g"): rows((1,)), ("a", "p"): rows((1,))})
     judge(executor, item("g", "p"))
+    gc.collect()  # those that earlier tests left
     num_memories = len(MEMORIES)
     del executor
     gc.collect()
