@@ -82,7 +82,8 @@ def _run_stages(
             for stage in stages:
                 if not is_needless(run, stage):
                     run_stage(stage, config, device, run, console)
-    from mtsql.report.page import summary_tables, write_report  # imports matplotlib
+    from mtsql.report.page import write_report  # imports matplotlib
+    from mtsql.report.scores import summary_tables
 
     summary = write_summary(run)
     report = write_report(run)

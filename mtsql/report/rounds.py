@@ -1,13 +1,12 @@
 """The self-taught rounds in a report: one table and its charts, for the page and the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mtsql.report.charts import line_chart, stacked_chart
+from mtsql.report.fine_tuning import training_charts
 from mtsql.report.html import charts_row, percent, section, table
-from mtsql.runs.folder import RunFolder
-from mtsql.runs.metrics import Row, number_at, read_rows
+from mtsql.runs.metrics import Row
 from mtsql.runs.records import RoundSummary, Summary
-from mtsql.runs.stages import round_policy
 
 COLUMNS = (
     "round",
@@ -46,26 +45,12 @@ def rounds_rows(rounds: Sequence[RoundSummary]) -> list[tuple[str, ...]]:
     ]
 
 
-def training_charts(rows: Sequence[Row], prefix: str) -> list[str]:
-    """Loss and, where checkpoints were played, EX over the steps of a supervised fine-tuning."""
-    charts: list[str] = []
-    for title, keys, is_share in (
-        ("Loss", {"train": "loss", "validation": "val_loss"}, False),
-        ("EX of the checkpoints, validation dialogues", {"EX": "valid_ex"}, True),
-    ):
-        # A sparse series has points of its own steps only, so that they are joined by lines.
-        for label, key in keys.items():
-            points = [(row, value) for row in rows if (value := number_at(row, key)) is not None]
-            if points:
-                xs = [round(number_at(row, "step") or 0) for row, _ in points]
-                values = {label: [value for _, value in points]}
-                name = f"{prefix}{title}" + (f", {label}" if len(keys) > 1 else "")
-                charts.append(line_chart(name, xs, values, is_share=is_share))
-    return charts
+def rounds_section(summary: Summary, metrics: Mapping[int, Sequence[Row]]) -> str:
+    """Empty for a run without rounds.
 
-
-def rounds_section(summary: Summary, run: RunFolder) -> str:
-    """Empty for a run without rounds."""
+    Args:
+        metrics: the lines of metrics/round_N.jsonl, by number.
+    """
     rounds = summary.rounds
     if not rounds:
         return ""
@@ -104,8 +89,7 @@ def rounds_section(summary: Summary, run: RunFolder) -> str:
         line_chart("Held-out turns, 0: warm start", [0, *xs], scores, x_label="round"),
     ]
     for one in rounds:
-        rows = read_rows(run.metrics(round_policy(one.round)))
-        charts += training_charts(rows, f"Round {one.round}: ")
+        charts += training_charts(metrics.get(one.round, ()), f"Round {one.round}: ")
     return section(
         "Self-taught rounds",
         f'<p class="note">{NOTE}</p>',

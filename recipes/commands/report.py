@@ -15,7 +15,8 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from mtsql.report.page import summary_tables, write_report
+    from mtsql.report.page import write_report
+    from mtsql.report.scores import summary_tables
     from mtsql.runs.folder import RunFolder
 
     run = RunFolder(arguments.run_folder)

@@ -16,7 +16,8 @@ from mtsql.evaluation.scores import ScoredTurn, summarise
 from mtsql.protocol import ActionName, Answer, ToolCall
 from mtsql.report.charts import bar_chart, line_chart
 from mtsql.report.html import gain_text
-from mtsql.report.page import summary_table, write_report
+from mtsql.report.page import write_report
+from mtsql.report.scores import summary_table
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import read_rows
 from mtsql.runs.records import SplitGain, Summary

@@ -15,8 +15,9 @@ from mtsql.config.learning import SelfTaughtConfig
 from mtsql.config.run import RunConfig
 from mtsql.dialogue import TurnSpec
 from mtsql.errors import ConfigError, ModelError
-from mtsql.report.page import summary_tables, write_report
+from mtsql.report.page import write_report
 from mtsql.report.rounds import COLUMNS
+from mtsql.report.scores import summary_tables
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.rounds import is_needless, rounds_of
 from mtsql.runs.stages import policy_order, stage_named, stages_of
