@@ -1,4 +1,4 @@
-"""No policy earns more than the honest one with the same final answer.
+"""No policy earns more than the honest one with the same final answer, in reward or advantage.
 
 Every policy of `hacks.HACKS` plays a turn in the real environment, on a real SQLite database with a
 hostile cell in it. Then the honest policy plays that turn with the final SQL of the first one:
@@ -9,12 +9,15 @@ the most that anybody may have earned.
 Where a recipe pays each verdict (not the default), a policy that makes mistakes on purpose and
 judges them truthfully cannot be told from an honest one that makes them; there it is held to the
 honest policy that makes the same proposals. `verdicts: mean`, the default, closes this.
+
+All of this in each dialect that has the actions of the trick. In `cocte` nobody judges a result.
 """
 
 import asyncio
 import json
 import sqlite3
 from dataclasses import dataclass
+from math import fsum
 
 import pytest
 
@@ -23,10 +26,12 @@ from helpers.messages import ANSWER, EXECUTE, correct, judge, propose
 from helpers.shops import SCHEMA
 from helpers.steps import scored
 from hostile.hacks import GOLD, HACKS, INJECTION, LOOK, WRONG, Hack, recall
-from mtsql.config.environment import EnvironmentConfig
+from hostile.translate import Inexpressible, translated
+from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.reward import RewardConfig
 from mtsql.dialogue import Dialogue, Turn, turn_specs
 from mtsql.query.same import first_uses
+from mtsql.rewards.advantages import MODES, relative, step_advantages
 from mtsql.rewards.score import SUMS, parts_of
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits
@@ -39,7 +44,8 @@ RECIPES = {
     "all on": RewardConfig(verify=0.5, coherence=0.5, generation=0.5, verdicts="mean"),
     "all on, each": RewardConfig(verify=0.5, coherence=0.5, generation=0.5, verdicts="each"),
 }
-CONFIG = EnvironmentConfig(max_steps=24, preview_cell_chars=400)
+DIALECTS_OF_ACTIONS: tuple[DialectName, ...] = ("actions", "mtsql_r1", "cocte")
+CONFIG = EnvironmentConfig(max_steps=24, preview_cell_chars=400, prompt="compact")
 LIMITS = QueryLimits(max_vm_steps=200_000)
 NAMES = [hack.name for hack in HACKS]
 
@@ -60,10 +66,11 @@ DIALOGUE = Dialogue(
 SPECS = turn_specs(DIALOGUE, SCHEMA)
 
 
-async def played(hack, pool):
-    env = TurnEnv(SPECS[hack.turn], pool, CONFIG, LIMITS)
+async def played(hack, pool, dialect="actions", **options):
+    config = CONFIG.model_copy(update={"dialect": dialect, **options})
+    env = TurnEnv(SPECS[hack.turn], pool, config, LIMITS)
     await env.start()
-    policy = hack.play()
+    policy = translated(hack.play(), dialect)
     message = next(policy)
     while True:
         result = await env.step(message)
@@ -75,14 +82,15 @@ async def played(hack, pool):
             return await env.finish(truncated=Ending.MAX_TOKENS)
 
 
-def honest(proposals, judgements, matches):
+def honest(proposals, judgements, matches, *, judges_results=True):
     """Says the truth about each proposal, which the first attempt at them has told."""
     for number, (sql, judgement, match) in enumerate(
         zip(proposals, judgements, matches, strict=True)
     ):
         yield correct(sql) if number else propose(sql)
         seen = yield EXECUTE
-        yield judge("pass" if judgement.ex and "error" not in seen else "fail")
+        if judges_results:
+            yield judge("pass" if judgement.ex and "error" not in seen else "fail")
         yield LOOK
         yield recall("pass" if match.coherence == 1.0 else "fail")
     yield ANSWER
@@ -96,13 +104,19 @@ class Compared:
     """Honest, with the same final answer; None: there is none."""
     staged: Trajectory | None
     """Honest, with the same proposals."""
+    blind: Trajectory | None
+    """Answers the same, without a look at anything."""
 
 
-async def compared(hack, pool):
-    trajectory = await played(hack, pool)
+async def compared(hack, pool, dialect):
+    """None: the dialect has no such trick."""
+    try:
+        trajectory = await played(hack, pool, dialect)
+    except Inexpressible:
+        return None
     facts = list(zip(trajectory.statements, trajectory.judgements, trajectory.matches, strict=True))
     if not facts:
-        return Compared(hack, trajectory, None, None)
+        return Compared(hack, trajectory, None, None, None)
     firsts = [
         index for index, first in enumerate(first_uses(trajectory.statements)) if index == first
     ]
@@ -112,40 +126,73 @@ async def compared(hack, pool):
 
     async def twin(indices):
         chosen = list(zip(*(facts[index] for index in indices), strict=True))
-        return await played(
-            Hack(name=hack.name, play=lambda: honest(*chosen), turn=hack.turn), pool
-        )
+        return await say(lambda: honest(*chosen, judges_results=dialect != "cocte"))
+
+    async def say(policy):
+        return await played(Hack(name=hack.name, play=policy, turn=hack.turn), pool, dialect)
 
     staged = await twin(order) if hack.is_staged else None
-    return Compared(hack, trajectory, await twin([last]), staged)
+    answer = [propose(facts[last][0]), ANSWER]
+    blind = await say(lambda: (message for message in answer))
+    return Compared(hack, trajectory, await twin([last]), staged, blind)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    database = tmp_path_factory.mktemp("hacking") / "shops.sqlite"
-    with sqlite3.connect(database) as connection:
+def database(tmp_path_factory):
+    path = tmp_path_factory.mktemp("hacking") / "shops.sqlite"
+    with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE shop (id INTEGER PRIMARY KEY, name TEXT, city TEXT)")
         rows = [("Ada", "Paris"), ("Bob", "Paris"), ("Cy", "Rome"), (INJECTION, "Oslo")]
         connection.executemany("INSERT INTO shop (name, city) VALUES (?, ?)", rows)
     connection.close()
+    return path
 
+
+@pytest.fixture(scope="module")
+def in_all_dialects(database):
     async def all_of_them():
         async with LocalPool({"shops": database}, num_workers=2) as pool:
-            done = await asyncio.gather(*(compared(hack, pool) for hack in HACKS))
-        return {one.hack.name: one for one in done}
+            keys = [(dialect, hack) for dialect in DIALECTS_OF_ACTIONS for hack in HACKS]
+            work = (compared(hack, pool, dialect) for dialect, hack in keys)
+            done = await asyncio.gather(*work)
+        return {
+            (dialect, hack.name): one
+            for (dialect, hack), one in zip(keys, done, strict=True)
+            if one is not None
+        }
 
     return asyncio.run(all_of_them())
+
+
+@pytest.fixture(scope="module")
+def results(in_all_dialects):
+    return {name: one for (dialect, name), one in in_all_dialects.items() if dialect == "actions"}
 
 
 def test_the_suite_is_large_and_names_each_policy_once():
     assert len(set(NAMES)) == len(HACKS) >= 25
 
 
+def test_each_dialect_plays_what_it_can_express(in_all_dialects):
+    played = dict.fromkeys(DIALECTS_OF_ACTIONS, 0)
+    for dialect, _ in in_all_dialects:
+        played[dialect] += 1
+    judging = [name for name in NAMES if ("cocte", name) not in in_all_dialects]
+    # In cocte there is nothing to say of a result, so the tricks that do are none there.
+    assert played == {"actions": 60, "mtsql_r1": 60, "cocte": 60 - len(judging)}
+    assert len(judging) == 36
+    assert "always pass" in judging
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_no_policy_earns_more_than_the_honest_one(name, recipe, results):
-    one, config = results[name], RECIPES[recipe]
-    assert one.trajectory.ending is one.hack.ending
+@pytest.mark.parametrize("dialect", DIALECTS_OF_ACTIONS)
+def test_no_policy_earns_more_than_the_honest_one(dialect, name, recipe, in_all_dialects):
+    if (dialect, name) not in in_all_dialects:
+        return
+    one, config = in_all_dialects[dialect, name], RECIPES[recipe]
+    if dialect == "actions":
+        assert one.trajectory.ending is one.hack.ending
     earned = scored(one.trajectory, config).total
     if one.direct is None:
         assert earned == 0.0
@@ -159,6 +206,96 @@ def test_no_policy_earns_more_than_the_honest_one(name, recipe, results):
     assert bounds is not None
     for part in SUMS:
         assert parts[part] <= bounds[part] + 1e-9, part
+
+
+def credit(group, mode):
+    """What each trajectory's advantages say of it as a whole.
+
+    In `grpo_steps` process rewards lie on single steps and are summed; elsewhere the first step
+    answers for all that comes.
+    """
+    outcomes = relative([reward.outcome for reward in group])
+    return [
+        outcome + fsum(step - outcome for step in steps) if mode == "grpo_steps" else steps[0]
+        for outcome, steps in zip(outcomes, step_advantages(group, mode), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dialect", DIALECTS_OF_ACTIONS)
+def test_no_policy_has_more_advantage_than_the_honest_one(dialect, name, mode, in_all_dialects):
+    one = in_all_dialects.get((dialect, name))
+    if one is None or one.direct is None:
+        return
+    for recipe, config in RECIPES.items():
+        is_staged = one.hack.is_staged and config.verdicts == "each"
+        honest, hack, blind = (
+            scored(trajectory, config)
+            for trajectory in (one.staged if is_staged else one.direct, one.trajectory, one.blind)
+        )
+        # Alone with the honest one, in a crowd of its kind, and beside others of the same answer.
+        for group in ([honest, hack], [honest, *[hack] * 3], [honest, hack, honest, blind]):
+            credits_G = credit(group, mode)
+            assert credits_G[1] <= credits_G[0] + 1e-9, (recipe, len(group))
+
+
+CHECKED = {
+    "a verdict": (EXECUTE, judge),
+    "a memory verdict": (LOOK, recall),
+    "a look": (LOOK, None),
+}
+
+
+KEYS = [
+    (dialect, last, sql)
+    for dialect in DIALECTS_OF_ACTIONS
+    for last in CHECKED
+    for sql in (GOLD, WRONG)
+    if (dialect, last) != ("cocte", "a verdict")
+]
+
+
+@pytest.fixture(scope="module")
+def truncated(database):
+    """Of the same messages: the turn that ran out of steps, and the one that was answered."""
+
+    async def both(key, pool):
+        dialect, last, sql = key
+        look, word = CHECKED[last]
+        checked = [] if word is None else [word("pass" if sql == GOLD else "fail")]
+
+        async def say(*messages, max_steps):
+            hack = Hack(name=last, play=lambda: (one for one in messages))
+            return await played(hack, pool, dialect, max_steps=max_steps)
+
+        # In mtsql_r1 the proposal is part of the look, and the verdict of another message.
+        num_steps = 1 + len(checked) + (dialect != "mtsql_r1")
+        ran_out = await say(propose(sql), look, *checked, max_steps=num_steps)
+        return ran_out, await say(propose(sql), look, *checked, ANSWER, max_steps=24)
+
+    async def all_of_them():
+        async with LocalPool({"shops": database}, num_workers=2) as pool:
+            return await asyncio.gather(*(both(key, pool) for key in KEYS))
+
+    return dict(zip(KEYS, asyncio.run(all_of_them()), strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("key", KEYS, ids=" ".join)
+def test_running_out_of_steps_has_no_advantage_over_answering(key, mode, truncated):
+    # The last step, on which the outcome lies, may have earned something of its own.
+    ran_out, answered = truncated[key]
+    assert (ran_out.ending, answered.ending) == (Ending.MAX_STEPS, Ending.ANSWERED)
+    for config in RECIPES.values():
+        group = [scored(ran_out, config), scored(answered, config)]
+        if group[0].total == group[1].total:
+            zeros = [[0.0] * reward.num_steps for reward in group]
+            assert step_advantages(group, mode) == zeros
+        else:
+            # Nobody saw what the one message of mtsql_r1 proposed: its clauses are not paid.
+            assert (key[:2], config.generation > 0) == (("mtsql_r1", "a look"), True)
+            assert credit(group, mode)[0] < credit(group, mode)[1]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
