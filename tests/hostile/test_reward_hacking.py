@@ -295,7 +295,7 @@ def test_running_out_of_steps_has_no_advantage_over_answering(key, mode, truncat
         else:
             # Nobody saw what the one message of mtsql_r1 proposed: its clauses are not paid.
             assert (key[:2], config.generation > 0) == (("mtsql_r1", "a look"), True)
-            assert credit(group, mode)[0] < credit(group, mode)[1]
+            assert credit(group, mode)[0] <= credit(group, mode)[1]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
