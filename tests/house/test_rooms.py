@@ -122,3 +122,10 @@ def test_the_library_explains_every_room_on_its_floor() -> None:
     }
     library = {room: height for room, height in floors().items() if room.startswith("mtsql.")}
     assert explained == library
+
+
+@pytest.mark.parametrize("layer", ["envs", "actors"])
+def test_a_layer_explains_every_room(layer: str) -> None:
+    text = (ROOT / layer / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)(?:/|\.py)`", text))
+    assert {room for room in floors() if room.startswith(layer)} <= {f"{layer}.{n}" for n in named}
