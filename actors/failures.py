@@ -116,7 +116,7 @@ def _ray_cause(error: BaseException) -> BaseException | None:
     exceptions = sys.modules.get("ray.exceptions")  # without Ray there is nothing to unwrap
     if exceptions is None or not isinstance(error, exceptions.RayTaskError):
         return None
-    cause = error.cause
+    cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BaseException) else None
 
 

@@ -9,7 +9,7 @@ UserError            a mistake in a file, a key or a command: one line, exit cod
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:  # commands that check nothing stay instant
     from pydantic import BaseModel, ValidationError
@@ -78,6 +78,6 @@ def _keys_at(model: "type[BaseModel] | None", path: Sequence[str]) -> list[str]:
         field = None if model is None else model.model_fields.get(name)
         if field is None:
             return []
-        options = [field.annotation, *get_args(field.annotation)]
+        options: list[Any] = [field.annotation, *get_args(field.annotation)]
         model = next((one for one in options if hasattr(one, "model_fields")), None)
     return [] if model is None else list(model.model_fields)

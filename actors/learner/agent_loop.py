@@ -68,9 +68,8 @@ class DialogueAgentLoop(AgentLoopBase):
         )
         attempt = await player.attempt(spec, sample, label=label, group=group)
         # Waited for, so that a row that verl trains on is one that the Recorder knows.
-        await ray.get_actor(RECORDER, namespace=NAMESPACE).add.remote(
-            attempt, key=row_key(group, row["session_id"])
-        )
+        recorder: Any = ray.get_actor(RECORDER, namespace=NAMESPACE)
+        await recorder.add.remote(attempt, key=row_key(group, row["session_id"]))
         trajectory, tokens, reward = attempt.trajectory, attempt.tokens, attempt.reward
         if reward is None or not tokens.response_ids:
             return []

@@ -121,7 +121,7 @@ class CurriculumTrainer(PPOTrainerSync):
         advantages = ray.get(
             recorder.advantages.remote(self.global_steps, known, self._run.rl.advantage)
         )
-        lengths = [len(mask) for mask in rows["response_mask"].unbind()]
+        lengths = [len(mask) for mask in rows["response_mask"].unbind(0)]
         by_key = dict(zip(known, advantages, strict=True))
         fields = nested_rows([by_key.get(key) for key in keys], lengths)
         return transfer_queue.kv_batch_put(

@@ -10,9 +10,10 @@ from mtsql.protocol import ActionName, ToolCall
 
 def chain_of(call: ToolCall, current: Proposal | None, tables: Collection[str]) -> Chain:
     """`propose` adds a view to the current chain, `correct` replaces its last one."""
-    views = current.views if isinstance(current, Chain) else ()
+    views: tuple[View, ...] = current.views if isinstance(current, Chain) else ()
     before = views if call.name is ActionName.PROPOSE else views[:-1]
-    view = View(name=call.view or views[-1].name, sql=call.sql or "")
+    name = call.view or (views[-1].name if views else "")
+    view = View(name=name, sql=call.sql or "")
     if why := view_problem(view, taken=[*tables, *(one.name for one in before)]):
         raise ProposalError(why)
     return Chain((*before, view))

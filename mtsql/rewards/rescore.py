@@ -84,8 +84,8 @@ def rescore(saved: RewardConfig, folder: Path, overrides: Sequence[str] = ()) ->
                 num_differing += 1
                 differing += [f"{path.name}: {row.trajectory.turn_id}"]
         if reward is not None and parts is not None:
-            saved = None if row.reward is None else row.reward.total
-            totals[row.label.policy].append((saved, reward.total, parts))
+            before = None if row.reward is None else row.reward.total
+            totals[row.label.policy].append((before, reward.total, parts))
     return Rescored(
         reward=config,
         num_trajectories=num_trajectories,

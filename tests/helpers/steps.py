@@ -1,8 +1,9 @@
 """Steps and trajectories written by hand; shared by tests of rewards and abilities."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mtsql.chains.chain import Query, relation_of
+from mtsql.chains.chain import Proposal, Query, relation_of
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ToolCall, VerifyTarget
@@ -69,18 +70,18 @@ def trajectory_of(*steps, judgements=(RIGHT,), ending=Ending.ANSWERED, proposals
     )
 
 
-def _related(steps, proposals):
+def _related(steps: Sequence[Step], proposals: Sequence[Proposal]) -> Iterator[Step]:
     """The steps, each new proposal with what it is to the one before it."""
     before = None
     for step in steps:
-        is_new = before is not None and step.proposal is not None and step.proposal > before
-        if not is_new or step.proposal >= len(proposals):
+        current = step.proposal
+        if before is None or current is None or not before < current < len(proposals):
             yield step
         else:
             is_correction = step.calls(ActionName.CORRECT)
-            old, new = proposals[step.proposal - 1], proposals[step.proposal]
+            old, new = proposals[current - 1], proposals[current]
             yield replace(step, relation=relation_of(new, old, is_correction=is_correction))
-        before = step.proposal if step.proposal is not None else before
+        before = current if current is not None else before
 
 
 def scored(trajectory: Trajectory, config: RewardConfig) -> Reward:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -48,7 +48,7 @@ def ask(sql: str, **limits: float) -> QueryRequest:
     return QueryRequest(db_id="pets", sql=sql, limits=replace(QueryLimits(), **limits))
 
 
-def play(database: Path, body: Callable[[LocalPool], Awaitable[None]], **options: float) -> None:
+def play(database: Path, body: Callable[[LocalPool], Awaitable[None]], **options: Any) -> None:
     """Run `body` with a pool over one database and see that no process outlives the pool."""
 
     async def main() -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def ask(sql: str, timeout_s: float = 5.0) -> QueryRequest:
     return QueryRequest(db_id="pets", sql=sql, limits=limits)
 
 
-def play(folder: Path, body: Callable[[LocalPool, Find], Awaitable[None]], **options: int) -> None:
+def play(folder: Path, body: Callable[[LocalPool, Find], Awaitable[None]], **options: Any) -> None:
     """Run `body` with a served pool over a database of one table."""
     path = folder / "pets.sqlite"
     with sqlite3.connect(path) as connection:

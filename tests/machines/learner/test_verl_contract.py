@@ -237,7 +237,9 @@ def test_a_row_of_the_batch_has_the_key_that_the_recorder_knows() -> None:
     from actors.learner.recorder import row_key
 
     worker: Any = AgentLoopWorkerTQ
-    source = inspect.getsource(inspect.getmodule(worker.__ray_metadata__.modified_class))
+    module = inspect.getmodule(worker.__ray_metadata__.modified_class)
+    assert module is not None
+    source = inspect.getsource(module)
     assert 'keys.append(f"{uid}_{session_id}_{i}")' in source
     assert row_key("uid", 3) == "uid_3_0"
 
