@@ -95,3 +95,12 @@ def postgres() -> "Iterator[PostgresServer]":
     server = PostgresServer(programs)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def careless_postgres(postgres: "PostgresServer") -> "PostgresServer":
+    """The same server with what careless owners leave behind in their databases."""
+    from helpers.postgres_server import CARELESS_SQL  # noqa: PLC0415 - it needs psycopg
+
+    postgres.admin(CARELESS_SQL)
+    return postgres

@@ -24,6 +24,7 @@ from mtsql.sql.sqlite_refusal import COMMENTS, explain_refusal
 
 STEPS_PER_CHECK = 1000
 """VM steps between two looks at budget and clock: about 13 us, at no cost one can measure."""
+_MOST_BYTES = (1 << 31) - 1  # SQLite takes no larger number
 
 ALLOWED_ACTIONS = frozenset(
     {
@@ -196,7 +197,8 @@ class SqliteEngine:
         self._stopped_by = None
         self._refused = None
         # Room for one value of the largest allowed result, and never less than a line of text.
-        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(limits.max_bytes, 1024))
+        longest = min(max(limits.max_bytes, 1024), _MOST_BYTES)
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 4 * limits.max_sql_chars + 4)
 
     def _on_progress(self) -> int:

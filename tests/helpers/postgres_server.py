@@ -26,6 +26,25 @@ CREATE TABLE odd ("delete" INTEGER, random INTEGER);
 INSERT INTO odd VALUES (7, 8);
 """
 
+CARELESS_SQL = """
+CREATE TABLE secret (word TEXT);
+INSERT INTO secret VALUES ('hidden');
+CREATE FUNCTION run_text(query TEXT) RETURNS TEXT LANGUAGE plpgsql AS
+    $$ DECLARE answer TEXT; BEGIN EXECUTE query INTO answer; RETURN answer; END $$;
+CREATE FUNCTION "Run That"(TEXT) RETURNS TEXT LANGUAGE sql AS 'SELECT run_text($1)';
+CREATE FUNCTION "1 ""x"" 2"(TEXT) RETURNS TEXT LANGUAGE sql AS 'SELECT run_text($1)';
+CREATE FUNCTION peek() RETURNS TEXT LANGUAGE sql STABLE SECURITY DEFINER AS
+    'SELECT word FROM secret';
+CREATE FUNCTION peek_at(pet) RETURNS TEXT LANGUAGE sql STABLE SECURITY DEFINER AS
+    'SELECT word FROM secret';
+CREATE FUNCTION note(INTEGER, INTEGER) RETURNS INTEGER LANGUAGE sql AS 'SELECT $1 + $2';
+CREATE AGGREGATE noted(INTEGER) (SFUNC = note, STYPE = INTEGER, INITCOND = '0');
+CREATE FUNCTION twice(INTEGER) RETURNS INTEGER LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1';
+CREATE FUNCTION wird_é() RETURNS INTEGER LANGUAGE sql AS 'SELECT 1';
+GRANT UPDATE, DELETE, INSERT ON pet TO mtsql_reader;
+"""
+"""What careless owners of a database leave behind: each is a way out for the role."""
+
 
 def find_programs() -> Path | None:
     """The folder of `initdb` and `postgres`: most systems keep them off the PATH."""

@@ -94,12 +94,12 @@ def test_a_long_query_does_not_hold_up_its_batch(cluster: Cluster) -> None:
             [result] = await client.execute_many([request])
             return result.kind or result.status.value, time.monotonic() - started_s
 
-        endless = ask(ENDLESS, timeout_s=2.0, max_vm_steps=1 << 60)
+        endless = ask(ENDLESS, timeout_s=4.0, max_vm_steps=1 << 60)
         slow, quick = await asyncio.gather(timed(endless), timed(ask("SELECT 'quick'")))
         assert slow[0] == "timeout"
-        assert slow[1] > 2.0
+        assert slow[1] > 4.0
         assert quick[0] == "ok"
-        assert quick[1] < 1.0
+        assert quick[1] < 3.0
 
     play(main)
 

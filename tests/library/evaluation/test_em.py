@@ -306,11 +306,11 @@ def test_components_are_scored_one_by_one() -> None:
 
 def test_hostile_depth_is_outside_the_subset() -> None:
     deep = "SELECT Name FROM Singer WHERE Age IN (" * 2000 + ")" * 2000
-    start = time.perf_counter()
+    start = time.process_time()
     assert em(GOLDS[0], deep) is False
     assert em(GOLDS[0], " UNION ".join([GOLDS[0]] * 5000)) is False
     assert em(GOLDS[0], "(" * 100_000) is False
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_tokens() -> None:

@@ -130,10 +130,10 @@ def test_wide_results_with_look_alike_columns_are_quick(num_columns: int) -> Non
         tuple((row + c) % num_columns for c in range(num_columns)) for row in range(num_columns)
     ]
     pred = [tuple(reversed(row)) for row in reversed(gold)]
-    start = time.perf_counter()
+    start = time.process_time()
     assert match(gold, pred)
     assert not match(gold, [*pred[:-1], (pred[-1][1], pred[-1][0], *pred[-1][2:])])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 CELLS = st.sampled_from([0, 1, 1.0, 10, "1", "a", None])

@@ -172,9 +172,9 @@ def test_no_text_raises(name, text):
     ids=lambda text: text[:20].strip(),
 )
 def test_long_nonsense_is_read_in_no_time(name, text):
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     DIALECTS[name].parse(text)
-    assert time.perf_counter() - start_s < 1
+    assert time.process_time() - start_s < 1
 
 
 @pytest.mark.parametrize("name", ["actions", "mtsql_r1", "cocte"])

@@ -74,11 +74,11 @@ def test_results_come_in_the_order_of_the_requests(tmp_path: Path) -> None:
 def test_an_answer_does_not_wait_for_another(tmp_path: Path) -> None:
     async def body(pool: LocalPool, find: Find) -> None:
         client = RemoteExecutor(find)
-        slow = asyncio.create_task(client.execute_many([ask(ENDLESS, timeout_s=1.5)]))
+        slow = asyncio.create_task(client.execute_many([ask(ENDLESS, timeout_s=4.0)]))
         started_s = time.monotonic()
         [quick] = await client.execute_many([ask("SELECT 'quick'")])
         assert quick.rows == (("quick",),)
-        assert time.monotonic() - started_s < 1.0
+        assert time.monotonic() - started_s < 3.0
         assert not slow.done()
         assert (await slow)[0].kind == ErrorKind.TIMEOUT
         client.close()
