@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """argparse, except that overrides may also stand behind an option."""
+    """argparse, except that overrides may also follow an option."""
     parser = build_parser()
     parsed, rest = parser.parse_known_args(arguments)
     late = [word for word in rest if "=" in word and not word.startswith("-")]

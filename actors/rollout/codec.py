@@ -28,7 +28,7 @@ class Codec:
         sampled            <tool_call> ... </tool_call><|im_end|>
         reply(text)        \\n<|im_start|>user\\n<tool_response>\\n ... <|im_start|>assistant\\n
     Joined, they equal the template's rendering of the whole conversation. Some templates render
-    earlier messages anew: without thinking, Qwen3's puts an empty reasoning block before each
+    earlier messages again: without thinking, Qwen3's puts an empty reasoning block before each
     message and forgets it when the next one follows. What the model was given stays here.
 
     Args:

@@ -2,7 +2,7 @@
 
 Templates differ: some drop tools, refuse a system message, want roles to alternate, write a tool's
 reply as JSON in JSON, close messages with another token than the end of text, or hold today's date.
-`read_template` tries each of these once, mends what can be mended, and names what cannot.
+`read_template` tries each of these once, corrects what it can, and names what it cannot.
 """
 
 import json
@@ -55,7 +55,7 @@ class TemplateFacts:
     keeps_system: bool
     """A system message stands in the prompt; otherwise it goes into the first user message."""
     reply: Mapping[str, str]
-    """The keys of a reply's message beside its content; empty: the dialect has no replies."""
+    """The keys of a reply's message other than its content; empty: the dialect has no replies."""
     before_reply: str
     """Between a message's end and the reply."""
     after_reply: str
@@ -204,7 +204,7 @@ def _learned_format(tokenizer: Any) -> CallFormat | None:  # noqa: ANN401 - as a
         for one in CALL_FORMATS.values()
         if any(one.opening.fullmatch(token) for token in tokens)
     ]
-    # <tool_call> is a token of many families, and `hermes` is the most common form behind it.
+    # <tool_call> is a token of many families, and `hermes` is the most common form after it.
     others = [one for one in found if not one.opening.fullmatch("<tool_call>")]
     return next(iter(others), HERMES if found else None)
 
@@ -246,7 +246,7 @@ def _rendered_format(
 def _rendered_calls(
     template: ChatTemplate, tools: Tools, name: str, arguments: Mapping[str, str]
 ) -> Iterator[str]:
-    """What stands behind the question where the model made a call, by each way to hand it over."""
+    """What follows the question where the model made a call, by each way to hand it over."""
     for given in (dict(arguments), json.dumps(arguments)):
         for content in ("", None):
             call = {"id": "mtsqlcall", "type": "function"}
@@ -279,7 +279,7 @@ def _frame(
     *,
     has_replies: bool,
 ) -> tuple[Mapping[str, str], str, str, str]:
-    """How a reply is handed over, what ends a message, what stands before and behind the reply."""
+    """How a reply is handed over, what ends a message, what stands before and after the reply."""
     if not has_replies:
         for reply in ({"role": "user"}, None):
             around = _around(template, tools, reply)
@@ -291,7 +291,7 @@ def _frame(
     for reply in _REPLIES:
         around = _around(template, tools, reply)
         if around and _names_some(around[0], tools):
-            # It tells the tools before the last question, which is no part of a reply.
+            # It tells the tools before the last question, which is not part of a reply.
             around = _around(template, (), reply)
         if around is None or any(
             "".join(around).count(left) != "".join(around).count(right)
@@ -321,10 +321,10 @@ def _unclosed(tokenizer: Any) -> ModelError:  # noqa: ANN401 - as above
 def _around(
     template: ChatTemplate, tools: Tools, reply: Mapping[str, str] | None
 ) -> tuple[str, str] | None:
-    """What stands between a message and what follows it, and behind that.
+    """What stands between a message and what follows it, and after that.
 
     Args:
-        reply: its keys beside the content; None: nothing follows.
+        reply: its keys other than the content; None: nothing follows.
     """
     messages = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _SAID}]
     if reply is not None:

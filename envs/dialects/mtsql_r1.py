@@ -3,8 +3,8 @@
 Content and order follow MTSQL-R1: recap, checklist, demand for a verdict, what to do next. Unlike
 there, the text depends on the state: memory is asked for once, and only while a message is left for
 it; the last message is announced; results show their header and row count and are cut at rows and
-cells. Tags stand in the text with `...` between them only, so a copy of it is no verdict and no
-answer, and data cannot bring tags.
+cells. Tags stand in the text with `...` between them only, so that a copy of it is not a verdict or
+an answer, and data cannot bring tags.
 """
 
 import json

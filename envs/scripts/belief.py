@@ -79,7 +79,7 @@ class Belief:
             is_known, self._broken = self._broken is not None, None
             return is_known
         is_known = bool(self._wrong_case)
-        # The reply shows what the column stores, so the second guess is no guess.
+        # The reply shows what the column stores, so the second attempt is not a guess.
         self._wrong_case = set[ColumnKey]()
         if self._unstored is not None and self._can_tell(self._unstored.meant, seen):
             is_known, self._unstored = True, None

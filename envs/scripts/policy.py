@@ -102,7 +102,7 @@ class ScriptedPolicy:
             else:
                 sql = ToolCall(name=ActionName.PROPOSE, sql=self._proposed)
                 return (*acts, sql, Answer() if is_last else act)
-            # A proposal and a verdict are parts of a message and have no reply of their own.
+            # A proposal and a verdict are parts of a message and get no reply.
             act = self._script.send({"ok": True})
 
     def _draw(self, share: float) -> bool:

@@ -27,7 +27,7 @@ class Seen:
 
     question: str
     sql: str
-    """What the agent stands behind; empty if it gave nothing."""
+    """The agent's final SQL; empty if it gave none."""
     result: QueryResult | None
     """What that SQL returns; None without it."""
 

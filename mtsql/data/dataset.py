@@ -141,7 +141,7 @@ def write_dataset(
     schemas: Sequence[Schema],
     skipped: Sequence[SkippedTurn] = (),
 ) -> None:
-    """Write the dataset's files into `out`, dataset.json last: without it a folder is no dataset.
+    """Write the dataset's files into `out`, dataset.json last: only with it a folder is a dataset.
 
     Use inside `staging_folder` to replace an earlier dataset in one move; called directly, `out`
     may be absent or hold database files, but none of the files that are written here.

@@ -58,7 +58,7 @@ def unstored_value(
         avoid: columns whose conditions are left alone.
 
     Returns:
-        None if there is no such condition. The engine may still find rows: only its reply tells.
+        None if there is no such condition. The engine may still find rows: only its reply can tell.
     """
     tree = parse_sql(sql)
     if tree is None:

@@ -11,7 +11,7 @@ that one. Reasoning between <think> and </think> is left out; what it holds does
     phi           <|tool_call|>[{"name": "execute", "arguments": {}}]<|/tool_call|>
     mistral       [TOOL_CALLS][{"name": "execute", "arguments": {}}]
     mistral_v13   [TOOL_CALLS]execute[ARGS]{}
-    deepseek      a call between tags of its own, with a code fence                V3, R1
+    deepseek      a call between special tags, with a code fence                V3, R1
     deepseek_v31  the same without the fence
     lfm           <|tool_call_start|>[execute()]<|tool_call_end|>                  LFM2
     gemma         <|tool_call>call:execute{}<tool_call|>                           Gemma 4
@@ -36,13 +36,13 @@ __all__ = ["CALL_FORMATS", "HERMES", "LLAMA", "Call", "CallFormat", "scan"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The JSON value of a tool call; a ParseFailure stands for one that cannot be read."""
+    """The JSON value of a tool call; a ParseFailure if it cannot be read."""
 
     value: object
 
 
 _Found = tuple[list[object], int]
-"""The calls behind an opening, and where the text goes on."""
+"""The calls after an opening, and where the text goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class CallFormat:
     opening: re.Pattern[str]
     """What begins a call, or several."""
     read: Callable[[str, re.Match[str]], _Found]
-    """Reads the calls behind an opening; never raises."""
+    """Reads the calls after an opening; never raises."""
     hint: str
     """The form in short, for a model that wrote none."""
     lead: str = ""
@@ -121,7 +121,7 @@ def _scan(message: str, one: CallFormat) -> list[str | Call] | ParseFailure:
             position = text_from = tag.end()
 
 
-# JSON behind a tag ------------------------------------------------------------------------------
+# JSON after a tag -------------------------------------------------------------------------------
 
 _BODY_END = re.compile(
     r"</tool_call>|<tool_call>|</?think>|</TOOLCALL>|<\|/tool_call\|>|<\|tool_call_end\|>"
@@ -259,7 +259,7 @@ _GLM = CallFormat(
 
 # Llama ------------------------------------------------------------------------------------------
 
-# Behind the tag, at the beginning of the message, or on a line of its own.
+# After the tag, at the beginning of the message, or on a separate line.
 _BARE = re.compile(r"(?:\A\s*|(?<=</think>)\s*|^[^\S\n]*)(?=\{)|<\|python_tag\|>", re.MULTILINE)
 
 
@@ -278,7 +278,7 @@ def _llama_calls(message: str, opening: re.Match[str]) -> _Found:
 
 
 def _is_llama_call(value: object, *, is_first: bool) -> bool:
-    """Without a tag only what is a call for certain is one.
+    """Without a tag only what is certainly a call counts as one.
 
     Args:
         is_first: it begins the message, so that broken JSON was meant for a call.
@@ -304,7 +304,7 @@ _PYTHON_TAG = CallFormat(
     hint=LLAMA.hint,
 )
 
-# JSON in tags of their own ----------------------------------------------------------------------
+# JSON in other tags -----------------------------------------------------------------------------
 
 _NEMOTRON = CallFormat(
     name="nemotron",
@@ -521,4 +521,4 @@ _TAGGED = (
     _TOOL_CODE,
 )
 """In this order, where the native format finds no call. Each opening begins with `<`, which no
-observation holds, or with a fence on a line of its own, so that a copied cell never acts."""
+observation holds, or with a fence on a separate line, so that a copied cell never acts."""

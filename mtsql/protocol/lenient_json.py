@@ -39,7 +39,7 @@ _WORDS: dict[str, object] = {
 }
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "/": "/", "\\": "\\", "'": "'"}
 _HEXADECIMAL = re.compile(r"[0-9A-Fa-f]{4}")
-# What stands behind a string that ends: a colon, the end of the object or list, or the next key.
+# What may follow a string that ends: a colon, the end of the object or list, or the next key.
 _GOES_ON = re.compile(
     r"""\s*(?:[:}\]]|,\s*[}\]]|,\s*["'\u201c\u2018]?[A-Za-z_]\w*["'\u201d\u2019]?\s*:|\Z)"""
 )
@@ -62,7 +62,7 @@ class UnreadableJson(ValueError):
 
 
 def read_json(text: str, start: int = 0, *, stop: int | None = None) -> tuple[object, int]:
-    """The value that begins at `start`, and where the text goes on behind it.
+    """The value that begins at `start`, and where the text goes on after it.
 
     Args:
         stop: where the value must have ended; None: at the end of the text. A strict value, and one
@@ -91,7 +91,7 @@ def read_python_call(text: str, start: int = 0) -> tuple[str, dict[str, object],
     Example: `propose(sql="SELECT 1")`
 
     Raises:
-        UnreadableJson: no call, a positional argument, or a value that is no literal.
+        UnreadableJson: not a call, a positional argument, or a value that is not a literal.
     """
     try:
         return _Reader(text).read_call(start)
@@ -108,7 +108,7 @@ class _Reader:
 
     text: str
     goes_on: re.Pattern[str] | None = None
-    """A quote ends a string only where this stands behind it; None: every one does."""
+    """A quote ends a string only if this follows it; None: every quote does."""
     may_end_early: bool = False
     """Brackets still open at the end of the text are closed there."""
     position: int = 0
@@ -137,7 +137,7 @@ class _Reader:
         return "".join(function[1].split()), arguments, self.position
 
     def _next(self) -> str:
-        """The next character that is no space; empty at the end."""
+        """The next character that is not a space; empty at the end."""
         self.position = _SPACE.match(self.text, self.position).end()  # pyright: ignore[reportOptionalMemberAccess] - it matches nothing too
         return self.text[self.position : self.position + 1]
 

@@ -41,7 +41,7 @@ VERDICT_TAGS: dict[VerifyTarget, str] = {"execution": "exec_verify", "memory": "
 _TARGETS: dict[str, VerifyTarget] = {tag: target for target, tag in VERDICT_TAGS.items()}
 _WORDS: dict[Verdict, str] = {"pass": "pass", "fail": "no_pass"}
 
-# The word must end the tag's content: a copied `pass/no_pass` is no verdict.
+# The word must end the tag's content: a copied `pass/no_pass` is not a verdict.
 _VERDICT = re.compile(
     r"<(exec_verify|memory_verify)>[\s\"'*]*(pass|no[ _-]?pass)[ \t\"'*.]*+(?=\s*<|\s*\Z|\s*\n)",
     re.IGNORECASE,
@@ -59,7 +59,7 @@ class _CodeArguments(BaseModel, frozen=True, extra="forbid"):
 def parse_r1(message: str, call_format: CallFormat = HERMES) -> Reading:
     """The actions of a model's message; only its own words outside the reasoning are read.
 
-    Of several calls the first one counts, and nothing behind it: a model that writes the reply
+    Of several calls the first one counts, and nothing after it: a model that writes the reply
     itself must not be believed. Without a call the last `answer_sql` that holds a query counts.
     Verdicts count where they stand before the call or the answer, the last one of each kind. A
     placeholder is neither an answer nor a verdict.

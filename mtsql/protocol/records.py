@@ -32,7 +32,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The agent stands behind its current proposal."""
+    """The agent's current proposal is its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

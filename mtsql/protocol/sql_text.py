@@ -12,7 +12,7 @@ _LANGUAGE = re.compile(
     r"(?![A-Za-z0-9_.(])",
     re.IGNORECASE,
 )
-"""What models write behind a fence; `sqlite3` too."""
+"""What models write after a fence; `sqlite3` too."""
 _LABEL = re.compile(r"[^\S\n]*[\w+#.-]+[^\S\n]*(?:[({].*)?")
 _OPENER = (
     r"(?:select(?![\w$.])|values(?=\s*(?:\(|--|/\*))"
@@ -56,7 +56,7 @@ def fenced_blocks(text: str) -> list[str]:
 
 
 def _fenced(text: str, opening: re.Match[str]) -> tuple[str, int]:
-    """What stands behind an opening fence, and where the text goes on."""
+    """What follows an opening fence, and where the text goes on."""
     mark = opening[0]
     fence = re.compile(re.escape(mark[0]) + "{3,}")
     first = fence.search(text, opening.end())
@@ -70,7 +70,7 @@ def _fenced(text: str, opening: re.Match[str]) -> tuple[str, int]:
 
 
 def _unlabelled(body: str) -> str:
-    """A block without what stands behind its fence: a language, a name in brackets, attributes."""
+    """A block without what follows its fence: a language, a name in brackets, attributes."""
     text = body.strip()
     if is_query(text):
         return text
@@ -85,8 +85,8 @@ def _unlabelled(body: str) -> str:
 def query_in(text: str) -> str | None:
     """The query that a text without fences ends with; None if that is not certain.
 
-    The whole text, or what stands behind prose: behind a colon, or from the beginning of a line on.
-    What follows the first semicolon is left out, and so is a paragraph that makes a query of none.
+    The whole text, or what follows prose: after a colon, or from the beginning of a line on.
+    What follows the first semicolon is left out, and so is a paragraph that spoils the query.
 
     Example: `The final SQL is:\\nSELECT name FROM shop;` -> `SELECT name FROM shop`
     """
@@ -102,7 +102,7 @@ def query_in(text: str) -> str | None:
 
 
 def _without_prose(sql: str) -> str:
-    """The statement without paragraphs behind it, where it is one without them only."""
+    """The statement without the paragraphs after it, if only then it is one."""
     paragraphs = _PARAGRAPH.split(sql)
     if len(paragraphs) == 1 or _is_sql(sql):
         return sql

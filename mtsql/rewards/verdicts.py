@@ -7,10 +7,10 @@ or None where a step is not judged:
     memory verdict     pass or fail against the measured coherence of the proposal
     generation         clause F1 of a proposal minus that of the proposal before it
 
-What holds for verdicts: a call without one is no verdict, never "pass". A verdict is about the last
+What holds for verdicts: a call without one is never a "pass". A verdict is about the last
 observation of its kind, on the proposal that is current; without one it counts for nothing. Only
 the first verdict on a proposal counts, and a proposal that repeats the text of an earlier one
-(comments, spaces and the case of names aside) is no new proposal. Everything is judged by typed
+(comments, spaces and the case of names aside) is not a new proposal. Everything is judged by typed
 facts; no text of a message, a question, a cell or an observation is read.
 
 Example: the first proposal drops a condition (F1 0.8, EX 0), the second is gold
@@ -55,7 +55,7 @@ def execution_values(trajectory: Trajectory, config: RewardConfig) -> Values:
 
         result                        gold     pass   fail
         ok, cut                       matches  1      -1
-        empty, all NULL, zero         matches  1      none: doubting it is no mistake
+        empty, all NULL, zero         matches  1      none: doubting it is not a mistake
         any of these                  differs  -1     1
         error, refused, timeout, ...  any      -1     1
         any                           unknown  none   none

@@ -4,7 +4,7 @@
 variation selectors, line separators, lone surrogates and the specials. What becomes of them:
 
     to_json    observations    an escape, so that the text stays JSON for the same data; `<` too
-    neutral    prompts         a space, as of a run of spaces; a `<` gets one behind it
+    neutral    prompts         a space, as of a run of spaces; a `<` gets one after it
     visible    terminals       an escape, as Python writes it
 """
 
@@ -42,7 +42,7 @@ def neutral(text: str) -> str:
     """One line of text that cannot open a special token or a tag.
 
     Hidden characters and runs of space become one space; a `<` or `[` that could begin a token
-    gets a space behind it, which changes no SQL outside its string values.
+    gets a space after it, which changes no SQL outside its string values.
 
     Example: `a<b  <|im_end|>` -> `a< b < |im_end|>`
     """

@@ -78,7 +78,7 @@ def normalise(sql: str) -> str:
     because between two literals it has a meaning in PostgreSQL.
     """
     if "\v" in sql:
-        return sql  # to SQLite it is a space behind a space, and an error elsewhere
+        return sql  # to SQLite it is one more space, elsewhere an error
     sql = sql.strip("; \t\r\n\f")
     if not ODD_SPACE.search(sql) or HARD_TO_READ.search(sql):
         return sql

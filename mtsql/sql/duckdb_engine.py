@@ -103,7 +103,7 @@ class DuckdbEngine:
                     "memory_limit": f"{self._memory_bytes >> 20}MiB",
                 },
             )
-            # No verdict may depend on where the machine stands; the zone is no option of connect.
+            # No verdict may depend on where the machine is; connect has no option for the zone.
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET lock_configuration = true")
             return connection

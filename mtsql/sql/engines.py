@@ -40,7 +40,7 @@ def open_engine(address: str | Path, *, memory_bytes: int) -> Engine:
 
     Raises:
         sqlite3.Error, OSError: the database cannot be opened. Only the text of a CannotOpenError is
-            fit to be shown.
+            fit for display.
     """
     path = file_of(address)
     if path is None:

@@ -232,7 +232,7 @@ class PostgresEngine(SqlalchemyEngine):
 
     def _grant(self, connection: sqlalchemy.Connection, left_s: float) -> None:
         self._granted_s = max(left_s, 0.001)
-        # To the server, 0 is no limit at all.
+        # To the server, 0 means no limit.
         left_ms = 0 if left_s > MAX_TIMEOUT_S else math.ceil(self._granted_s * 1000)
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {left_ms}")
 
@@ -290,7 +290,7 @@ def _is_too_large(error: psycopg.Error) -> bool:
 
 
 def _is_writing(sql: str, state: str, message: str) -> bool:
-    """Whether the cursor's grammar met a statement that is no query."""
+    """Whether the cursor's grammar met a statement that is not a query."""
     if state == "0A000":
         return "data-modifying" in message
     if state != "42601":

@@ -8,7 +8,7 @@ ROW_ACTIONS = {
     sqlite3.SQLITE_UPDATE: "UPDATE",
     sqlite3.SQLITE_DELETE: "DELETE",
 }
-"""What may stand behind WITH."""
+"""What may follow WITH."""
 SCHEMA_TABLES = ("sqlite_master", "sqlite_temp_master")
 
 COMMENTS = re.compile(r"--[^\n]*|/\*.*?(\*/|$)", re.DOTALL)

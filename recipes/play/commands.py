@@ -148,7 +148,7 @@ def read_command(first: str, more: NextLine, speech: Speech) -> Command:
 
 
 def _pasted(first: str, more: NextLine) -> str:
-    """Lines up to the closing tag of the first tag that is no thought, or to a blank line."""
+    """Lines up to the closing tag of the first tag that is not a thought, or to a blank line."""
     lines = [first]
     while True:
         text = "\n".join(lines).strip()
@@ -200,7 +200,7 @@ def read_actions(path: Path, dialect: Dialect) -> list[list[Command]]:
     added, if there is something to answer with.
 
     Raises:
-        DataError: the file cannot be read, or a line is no command; the text names it.
+        DataError: the file cannot be read, or a line is not a command; the text names it.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -124,7 +124,7 @@ def first_statement(sql: str) -> Iterator[tuple[str | None, str]]:
 
 @lru_cache(maxsize=1024)
 def holds_two_statements(sql: str) -> bool:
-    """Whether anything but blanks and comments stands behind a statement's `;`, even another `;`.
+    """Whether anything but blanks and comments follows a statement's `;`, even another `;`.
 
     Python's sqlite3 refuses such a text. A `;` before the statement ends nothing.
     """
