@@ -37,8 +37,6 @@ NAMES_VERL = {
     "recipes/commands/doctor.py",  # tells whether verl finds that entry point
     "recipes/commands/shared.py",  # tells how to install it
 }
-NOT_YET = {"actors/run/command.py", "actors/run/machine.py"}
-"""Files elsewhere that still name something of verl; this list only ever shrinks."""
 
 
 def files_of(layer: str) -> list[Path]:
@@ -106,8 +104,7 @@ def test_only_these_rooms_know_verl() -> None:
         if any(VERL_WORDS.search(text) for _, text in texts_of(path))
     }
     found = {name for name in names if not name.startswith(VERL_ROOMS)}
-    assert found - NAMES_VERL - NOT_YET == set()
-    assert NAMES_VERL - found == set()
+    assert found == NAMES_VERL
 
 
 @pytest.mark.parametrize(

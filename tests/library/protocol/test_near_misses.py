@@ -182,12 +182,12 @@ def test_a_call_that_was_cut_off_is_not_completed():
     ids=lambda text: text[:12],
 )
 def test_long_nonsense_is_read_in_no_time(text):
-    start_s = time.perf_counter()
+    start_s = time.process_time()
     with suppress(UnreadableJson):
         read_json(text, stop=len(text))
     with suppress(UnreadableJson):
         read_python_call(f"f(a={text}")
-    assert time.perf_counter() - start_s < 2
+    assert time.process_time() - start_s < 2
 
 
 def test_a_call_in_python():
