@@ -6,15 +6,11 @@ It works in a core install: torch is asked only when it is there.
 import argparse
 import importlib.util
 import os
-import platform
 import re
 import shutil
-import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
 
 from recipes.commands.shared import Commands, add_command
@@ -64,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def findings(folder: Path) -> list[Finding]:
     """Everything that is looked at, in the order in which it is shown."""
+    import sqlite3
+
     device, device_text = find_device()
     return [
         _python(),
@@ -118,6 +116,8 @@ def find_device() -> tuple[str, str]:
         return "cpu", f"cpu (torch {torch.__version__} sees no GPU)"
     if shutil.which("nvidia-smi") is None:
         return "cpu", "cpu (no nvidia-smi, no torch)"
+    import subprocess
+
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     gpus = [line for line in listing.stdout.splitlines() if line.startswith("GPU")]
     if listing.returncode != 0 or not gpus:
@@ -152,6 +152,8 @@ def memory_bytes() -> int:
 
 
 def _installed(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:
@@ -159,6 +161,8 @@ def _installed(name: str) -> str | None:
 
 
 def _python() -> Finding:
+    import platform
+
     name = platform.python_version()
     if (3, 11) <= sys.version_info[:2] <= (3, 12):
         return Finding(name="Python", found=name)
@@ -177,6 +181,8 @@ def _package(name: str, pin: str | None) -> Finding:
 
 def _stack_pins(device: str) -> Mapping[str, str | None]:
     """The exact versions that this package's extra for the device asks for."""
+    from importlib.metadata import requires
+
     pins: dict[str, str] = {}
     for line in requires("mtsql") or () if _installed("mtsql") else ():
         match = re.match(r"([\w.-]+)(?:\[[^]]*\])?==([\w.]+)", line)
@@ -212,6 +218,8 @@ def _torchvision(device: str) -> Iterator[Finding]:
 
 
 def _plugin() -> Finding:
+    from importlib.metadata import entry_points
+
     found = [point.value for point in entry_points(group="verl.plugins") if point.name == "mtsql"]
     if not found:
         return Finding(name="verl plugin", found="-", problem="not registered", fix=MAKE_ENV)
