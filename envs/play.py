@@ -6,7 +6,7 @@ from typing import Protocol
 from envs.turn import TurnEnv
 from mtsql.dialogue import Message, PastTurn, TurnSpec
 from mtsql.protocol import HERMES, CallFormat
-from mtsql.trajectory.records import Ending, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Trajectory
 
 
 class Generate(Protocol):
@@ -41,7 +41,8 @@ async def collect(env: TurnEnv, generate: Generate, call_format: CallFormat = HE
         except OutOfTokens:
             return await env.finish(truncated=Ending.MAX_TOKENS)
         except GenerationFault as error:
-            return await env.finish(fault=str(error) or "generation failed")
+            message = str(error) or "generation failed"
+            return await env.finish(fault=Fault(kind=FaultKind.MODEL_SERVER, message=message))
         result = await env.step(message)
         if result.observation is None:
             return await env.finish()

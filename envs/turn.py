@@ -40,11 +40,11 @@ from mtsql.protocol import (
     Reading,
     ToolCall,
 )
-from mtsql.query.match import match_clauses
+from mtsql.query.match import ClauseMatch, match_clauses
 from mtsql.query.names import names_of
 from mtsql.shown.budget import CountTokens, approximate_tokens
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus, SqlExecutor
-from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory
 
 
 class TurnEnv:
@@ -91,7 +91,7 @@ class TurnEnv:
         self._last_reply = OK
         self._num_malformed = 0
         self._ending: Ending | None = None
-        self._fault = ""
+        self._fault: Fault | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -141,33 +141,41 @@ class TurnEnv:
         self._steps.append(step)
         return StepResult(observation=observation, ending=self._ending)
 
-    async def finish(self, truncated: Ending | None = None, fault: str = "") -> Trajectory:
+    async def finish(
+        self, truncated: Ending | None = None, fault: Fault | None = None
+    ) -> Trajectory:
         """Judge every proposal against gold and hand over the record.
 
         Args:
             truncated: the limit that the caller met (MAX_TOKENS), if the turn had not ended.
             fault: what broke in the caller's machinery; the trajectory is then unscored.
         """
-        ending = self._ending or truncated
+        ending, proposals = self._ending or truncated, tuple(self._proposals)
         fault = fault or self._fault
         judgements: Sequence[Judgement] = ()
-        if not fault:
+        matches: tuple[ClauseMatch, ...] = ()
+        if fault is None:
             assert ending is not None, "the turn goes on; say what truncated it"
-            judgements = await self._database.judge([one.sql for one in self._proposals])
+            judgements = await self._database.judge([one.sql for one in proposals])
             broken = [one.message for one in judgements if one.status == "infra_fault"]
-            fault = (broken[0] or "judging failed") if broken else ""
-        trajectory = Trajectory(
+            if broken:
+                message = broken[0] or "judging failed"
+                fault = Fault(kind=FaultKind.JUDGING, message=message)
+        if fault is not None:
+            ending, judgements = Ending.INFRA_FAULT, ()
+        else:
+            gold = self._spec.turn.gold_sql
+            matches = tuple(match_clauses(one.sql, gold, self._names) for one in proposals)
+        assert ending is not None
+        return Trajectory(
             turn_id=self._spec.turn.turn_id,
             steps=tuple(self._steps),
-            ending=ending or Ending.INFRA_FAULT,
-            proposals=tuple(self._proposals),
+            ending=ending,
+            proposals=proposals,
             judgements=tuple(judgements),
+            fault=fault,
+            matches=matches,
         )
-        if fault:
-            return replace(trajectory, ending=Ending.INFRA_FAULT, judgements=(), fault=fault)
-        gold = self._spec.turn.gold_sql
-        matches = tuple(match_clauses(one.sql, gold, self._names) for one in self._proposals)
-        return replace(trajectory, matches=matches)
 
     # Acting.
 
@@ -266,7 +274,8 @@ class TurnEnv:
         result = self._execution
         if result.status is QueryStatus.INFRA_FAULT:
             self._ending = Ending.INFRA_FAULT
-            self._fault = result.message or "the executor failed"
+            message = result.message or "the executor failed"
+            self._fault = Fault(kind=FaultKind.SQL_POOL, message=message)
             return Reply(observation={}, result=result)
         self._observed = await self._database.observe(sql, result)
         return Reply(observation=self._observed, kind="execution", result=result)

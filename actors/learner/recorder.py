@@ -12,7 +12,7 @@ from mtsql.dialogue import TurnSpec
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.rewards.advantages import step_advantages
 from mtsql.trajectory.attempt import Attempt
-from mtsql.trajectory.records import Ending
+from mtsql.trajectory.records import Ending, FaultKind
 from mtsql.trajectory.store import write_trajectories
 
 NAMESPACE = "mtsql"
@@ -29,6 +29,8 @@ class StepFacts:
     successes: tuple[tuple[str, float], ...]
     """(turn_id, EX as 0.0 or 1.0) of every scored trajectory."""
     endings: dict[str, int]
+    faults: dict[str, int]
+    """By kind."""
 
 
 @ray.remote(num_cpus=0)
@@ -93,8 +95,11 @@ def step_facts(rows: Sequence[Attempt]) -> StepFacts:
     ]
     count = max(1, len(scored))
     endings: dict[str, int] = {ending.value: 0 for ending in Ending}
+    faults: dict[str, int] = {kind.value: 0 for kind in FaultKind}
     for row in rows:
         endings[row.trajectory.ending.value] += 1
+        if row.trajectory.fault is not None:
+            faults[row.trajectory.fault.kind.value] += 1
     abilities = ability_metrics([row.trajectory for row in scored])
     metrics = {
         "num_trajectories": float(len(rows)),
@@ -113,4 +118,4 @@ def step_facts(rows: Sequence[Attempt]) -> StepFacts:
     successes = tuple(
         (row.trajectory.turn_id, float(bool(final and final.ex))) for row, final in finals
     )
-    return StepFacts(metrics=metrics, successes=successes, endings=endings)
+    return StepFacts(metrics=metrics, successes=successes, endings=endings, faults=faults)

@@ -151,6 +151,7 @@ class CurriculumTrainer(PPOTrainerSync):
             "step": self.global_steps,
             **self._facts.metrics,
             "endings": self._facts.endings,
+            "faults": self._facts.faults,
             "curriculum": self._sampler.curriculum.metrics(),
             "logprob_diff": self._logprob_diff,
             "generate_s": timing.get("gen"),

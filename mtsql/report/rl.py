@@ -78,6 +78,7 @@ def rl_section(written: Sequence[Row]) -> str:
     lines.append(("Entropy", series(rows, {"entropy": "entropy"}), False))
     stacks = (
         ("Endings, trajectories", nested(rows, "endings", "")),
+        ("Faults, trajectories", nested(rows, "faults", "")),
         ("Time of a step, seconds", times(rows)),
     )
     charts = [

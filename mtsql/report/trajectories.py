@@ -8,7 +8,7 @@ from mtsql.report.html import missing, section
 from mtsql.runs.folder import RunFolder, played_name
 from mtsql.runs.stages import round_policy
 from mtsql.trajectory.attempt import Attempt
-from mtsql.trajectory.records import Ending, Step
+from mtsql.trajectory.records import Step
 from mtsql.trajectory.store import read_trajectories
 
 EXAMPLES = (12, 4, 4)
@@ -61,8 +61,8 @@ def _trajectory(stored: Attempt) -> str:
     facts = f"{stored.db_id}, {label.split}, {stored.hardness}, {label.history_mode} history"
     reward = "unscored" if stored.reward is None else f"reward {stored.reward.total:.2f}"
     ending = f"{trajectory.ending}, {reward}"
-    if trajectory.ending is Ending.INFRA_FAULT:
-        ending += f": {trajectory.fault}"
+    if trajectory.fault is not None:
+        ending += f": {trajectory.fault.kind}, {trajectory.fault.message}"
     return "\n".join(
         [
             f"<details><summary>{_verdict(final)} {escape(stored.question)}</summary>",

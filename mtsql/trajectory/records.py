@@ -23,6 +23,29 @@ class Ending(StrEnum):
     """Our fault, not the model's: unscored, dropped or retried by rule."""
 
 
+class FaultKind(StrEnum):
+    """The part of the machinery that failed; named where the failure is caught, and only there."""
+
+    MODEL_SERVER = "model_server"
+    """It failed, answered too late, or gave no token."""
+    ENVIRONMENT_TIMEOUT = "environment_timeout"
+    """One step of the environment took too long."""
+    SQL_POOL = "sql_pool"
+    """A statement of the model could not be run; one that the database refuses is no fault."""
+    JUDGING = "judging"
+    """The proposals could not be compared with gold."""
+    SCORER = "scorer"
+    """The process reward model gave no scores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What broke, for those who count and decide, and in words for those who read."""
+
+    kind: FaultKind
+    message: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One model message and the environment's reply."""
@@ -82,10 +105,14 @@ class Trajectory:
     """All that the agent stood behind, in order; the last is the answer."""
     judgements: tuple[Judgement, ...]
     """One for each proposal; empty when the ending is INFRA_FAULT."""
-    fault: str = ""
-    """What broke, when the ending is INFRA_FAULT."""
+    fault: Fault | None = None
+    """Set if and only if the ending is INFRA_FAULT."""
     matches: tuple[ClauseMatch, ...] = ()
     """One for each proposal: its clauses against gold's; empty after a fault."""
+
+    def __post_init__(self) -> None:
+        if (self.fault is not None) != (self.ending is Ending.INFRA_FAULT):
+            raise ValueError(f"{self.turn_id}: ends as {self.ending}, with fault {self.fault}")
 
     @property
     def statements(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from mtsql.protocol import Action, ActionName, Answer, ParseFailure, ToolCall
 from mtsql.query.match import ClauseMatch
 from mtsql.sql.records import ResultClass
 from mtsql.trajectory.attempt import Attempt, Label
-from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory
 from mtsql.trajectory.reward import Reward
 from mtsql.trajectory.tokens import TokenSequence
 
@@ -81,6 +81,7 @@ _REWARD = pa.struct(
         ("parts", pa.list_(pa.struct([("name", pa.string()), ("values", _VALUES)]))),
     ]
 )
+_FAULT = pa.struct([("kind", pa.string()), ("message", pa.string())])
 _FACTS: dict[str, pa.DataType] = {
     "dialogue_id": pa.string(),
     "turn_index": pa.int32(),
@@ -109,7 +110,7 @@ SCHEMA = pa.schema(
         *_FACTS.items(),
         *_LABEL.items(),
         ("ending", pa.string()),
-        ("fault", pa.string()),
+        ("fault", _FAULT),
         ("steps", pa.list_(_STEP)),
         ("proposals", pa.list_(_PROPOSAL)),
         ("judgements", pa.list_(_JUDGEMENT)),
@@ -202,14 +203,14 @@ def _check(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> 
 
 
 def _to_row(attempt: Attempt) -> dict[str, Any]:
-    trajectory, reward = attempt.trajectory, attempt.reward
+    trajectory, reward, fault = attempt.trajectory, attempt.reward, attempt.trajectory.fault
     return {
         "turn_id": trajectory.turn_id,
         **{name: getattr(attempt, name) for name in _FACTS},
         **{name: getattr(attempt.label, name) for name in _LABEL},
         **{name: getattr(attempt.tokens, name) for name in _TOKENS},
         "ending": str(trajectory.ending),
-        "fault": trajectory.fault,
+        "fault": None if fault is None else {"kind": str(fault.kind), "message": fault.message},
         "steps": [
             {
                 "action": _action_to_row(step.action),
@@ -247,7 +248,9 @@ def _from_row(row: dict[str, Any]) -> Attempt:
         ending=Ending(row["ending"]),
         proposals=tuple(_proposal_from_row(one) for one in row["proposals"]),
         judgements=tuple(Judgement(**one) for one in row["judgements"]),
-        fault=row["fault"],
+        fault=None
+        if (fault := row["fault"]) is None
+        else Fault(kind=FaultKind(fault["kind"]), message=fault["message"]),
         matches=tuple(ClauseMatch(**one) for one in row["matches"]),
     )
     reward = row["reward"]

@@ -32,7 +32,7 @@ from mtsql.schema import Schema
 from mtsql.selftaught.selection import select
 from mtsql.sql.records import ResultClass
 from mtsql.trajectory.attempt import Attempt, Label
-from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory
 from mtsql.trajectory.store import write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
 from recipes.bench.common import message, show
@@ -190,7 +190,7 @@ def _trajectory(
 ) -> Trajectory:
     """Wrong first proposals with probability 1 - skill, seen and corrected more often than not."""
     if rng.random() < 0.005:
-        fault = "a worker was lost"
+        fault = Fault(kind=FaultKind.SQL_POOL, message="a worker was lost")
         return _finished(item, [], [], [], Ending.INFRA_FAULT, fault)
     steps: list[Step] = []
     proposals: list[Query] = []
@@ -246,7 +246,7 @@ def _finished(
     proposals: Sequence[Query],
     judgements: Sequence[Judgement],
     ending: Ending,
-    fault: str = "",
+    fault: Fault | None = None,
 ) -> Trajectory:
     return Trajectory(
         turn_id=item.turn.turn_id,

@@ -95,8 +95,8 @@ class Screen:
 
 def _why_unscored(played: PlayedTurn) -> str:
     trajectory = played.trajectory
-    if trajectory.fault:
-        return f"the machinery failed: {trajectory.fault}"
+    if trajectory.fault is not None:
+        return f"the machinery failed: {trajectory.fault.message}"
     if not played.spec.turn.gold_sql:
         return "nobody knows the gold SQL"
     if not trajectory.judgements:

@@ -36,7 +36,7 @@ from mtsql.protocol import DIALECTS, ActionName
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.export import DATASET_INFO, message_weights
-from mtsql.trajectory.records import Ending, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Trajectory
 from mtsql.trajectory.store import read_trajectories, write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
 from recipes.export.run import export
@@ -317,6 +317,7 @@ def test_only_what_is_right_and_whole_is_exported(run: Path, tmp_path: Path) -> 
     right, wrong, cut, broken, silent = rows[:5]
     judgement = replace(wrong.trajectory.judgements[-1], em=False)
     mistaken_row = replace(wrong, trajectory=replace(wrong.trajectory, judgements=(judgement,)))
+    fault = Fault(kind=FaultKind.SQL_POOL, message="worker lost")
     no_end = [*cut.tokens.response_ids]
     no_end[cut.tokens.step_ends[0]] = 5
     write_trajectories(
@@ -326,7 +327,8 @@ def test_only_what_is_right_and_whole_is_exported(run: Path, tmp_path: Path) -> 
             mistaken_row,
             replace(cut, tokens=replace(cut.tokens, response_ids=tuple(no_end))),
             replace(
-                broken, trajectory=replace(broken.trajectory, ending=Ending.INFRA_FAULT, fault="x")
+                broken,
+                trajectory=replace(broken.trajectory, ending=Ending.INFRA_FAULT, fault=fault),
             ),
             replace(
                 silent,

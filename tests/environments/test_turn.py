@@ -17,7 +17,7 @@ from mtsql.dialogue import PastTurn
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall, render_action
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
-from mtsql.trajectory.records import Ending
+from mtsql.trajectory.records import Ending, Fault, FaultKind
 
 LOOK = render_action(ToolCall(name=ActionName.VERIFY, target="memory"))
 
@@ -338,7 +338,8 @@ def test_a_fault_of_the_executor_ends_the_turn_unscored():
     result, trajectory = asyncio.run(run())
     assert (result.observation, result.ending) == (None, Ending.INFRA_FAULT)
     assert trajectory.ending is Ending.INFRA_FAULT
-    assert (trajectory.judgements, trajectory.fault) == ((), "down")
+    assert trajectory.judgements == trajectory.matches == ()
+    assert trajectory.fault == Fault(kind=FaultKind.SQL_POOL, message="down")
     assert trajectory.statements == (COUNT_PARIS,)
     assert trajectory.steps[1].result_class is None
 
@@ -352,19 +353,22 @@ def test_a_fault_while_judging_leaves_the_turn_unscored():
 
     trajectory = asyncio.run(run())
     assert trajectory.ending is Ending.INFRA_FAULT
-    assert (trajectory.judgements, trajectory.fault) == ((), "down")
+    assert trajectory.judgements == trajectory.matches == ()
+    assert trajectory.fault == Fault(kind=FaultKind.JUDGING, message="down")
 
 
 def test_a_fault_of_the_caller_wins_over_any_ending(database):
+    fault = Fault(kind=FaultKind.MODEL_SERVER, message="engine died")
+
     async def run():
         async with LocalPool({"shops": database}, num_workers=1) as pool:
             env = TurnEnv(SALES_SECOND, pool, EnvironmentConfig(), QueryLimits())
             await env.step(propose(COUNT_PARIS))
             await env.step(ANSWER)
-            return await env.finish(fault="engine died")
+            return await env.finish(fault=fault)
 
     trajectory = asyncio.run(run())
-    assert (trajectory.ending, trajectory.fault) == (Ending.INFRA_FAULT, "engine died")
+    assert (trajectory.ending, trajectory.fault) == (Ending.INFRA_FAULT, fault)
     assert trajectory.judgements == ()
 
 
@@ -395,18 +399,19 @@ def test_collect_plays_a_turn_to_its_end(database):
 
 
 @pytest.mark.parametrize(
-    ("error", "ending", "fault"),
+    ("error", "ending", "message"),
     [
-        (OutOfTokens(), Ending.MAX_TOKENS, ""),
+        (OutOfTokens(), Ending.MAX_TOKENS, None),
         (GenerationFault("engine died"), Ending.INFRA_FAULT, "engine died"),
         (GenerationFault(), Ending.INFRA_FAULT, "generation failed"),
     ],
 )
-def test_a_policy_that_stops_is_data(database, error, ending, fault):
+def test_a_policy_that_stops_is_data(database, error, ending, message):
     async def generate(messages):
         raise error
 
     trajectory = collected(database, generate)
+    fault = message and Fault(kind=FaultKind.MODEL_SERVER, message=message)
     assert (trajectory.ending, trajectory.fault) == (ending, fault)
 
 

@@ -1,5 +1,7 @@
 """Ability metrics, counted by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from helpers.steps import (
@@ -15,7 +17,7 @@ from helpers.steps import (
 )
 from mtsql.chains.chain import Chain, View
 from mtsql.rewards.abilities import ability_metrics
-from mtsql.trajectory.records import Ending
+from mtsql.trajectory.records import Ending, Fault, FaultKind
 
 
 def test_abilities_are_shares_of_what_was_played():
@@ -37,7 +39,11 @@ def test_abilities_are_shares_of_what_was_played():
         trajectory_of(
             proposed(), verified(None, target="memory"), executed(), verified("fail"), answered()
         ),
-        trajectory_of(ending=Ending.INFRA_FAULT, judgements=()),
+        replace(
+            trajectory_of(judgements=()),
+            ending=Ending.INFRA_FAULT,
+            fault=Fault(kind=FaultKind.SQL_POOL, message="worker lost"),
+        ),
     ]
     metrics = ability_metrics(trajectories)
     assert metrics == {

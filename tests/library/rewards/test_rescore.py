@@ -16,7 +16,7 @@ from mtsql.rewards.rescore import rescore as score_again
 from mtsql.rewards.score import score
 from mtsql.runs.folder import RunFolder
 from mtsql.trajectory.attempt import Attempt, Label
-from mtsql.trajectory.records import Ending
+from mtsql.trajectory.records import Ending, Fault, FaultKind
 from mtsql.trajectory.store import write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
 from recipes.main import main
@@ -40,7 +40,11 @@ def trajectories(tmp_path_factory):
         name: play_messages(database, *said, ANSWER).trajectory for name, said in TURNS.items()
     }
     lost = replace(
-        played["lost"], ending=Ending.INFRA_FAULT, fault="worker lost", judgements=(), matches=()
+        played["lost"],
+        ending=Ending.INFRA_FAULT,
+        fault=Fault(kind=FaultKind.SQL_POOL, message="worker lost"),
+        judgements=(),
+        matches=(),
     )
     return played | {"lost": lost}
 

@@ -22,10 +22,11 @@ from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ParseFailure
 from mtsql.rewards.score import outcome_reward, parts_of, score
 from mtsql.rewards.verdicts import verdict_rewards
-from mtsql.trajectory.records import Ending, Step
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Step
 from mtsql.trajectory.reward import Reward
 
 CONFIG = RewardConfig(ex=1.0, em=1.0, verify=0.1)
+LOST = Fault(kind=FaultKind.SQL_POOL, message="worker lost")
 
 
 def steps_of(*steps, judgements=(RIGHT,), config=CONFIG):
@@ -164,9 +165,7 @@ def test_a_verdict_on_the_last_step_shares_it_with_the_outcome():
 
 
 def test_our_faults_and_failing_gold_are_unscored():
-    fault = replace(
-        trajectory_of(proposed()), ending=Ending.INFRA_FAULT, judgements=(), fault="worker lost"
-    )
+    fault = replace(trajectory_of(proposed()), ending=Ending.INFRA_FAULT, judgements=(), fault=LOST)
     assert score(fault, CONFIG) is None
     unjudged = Judgement(ex=None, em=None, status="gold_failed")
     assert score(trajectory_of(proposed(), answered(), judgements=(unjudged,)), CONFIG) is None
@@ -254,9 +253,7 @@ def test_parts_of_different_lengths_are_refused():
 
 
 def test_what_is_unscored_has_no_parts():
-    fault = replace(
-        trajectory_of(proposed()), ending=Ending.INFRA_FAULT, judgements=(), fault="worker lost"
-    )
+    fault = replace(trajectory_of(proposed()), ending=Ending.INFRA_FAULT, judgements=(), fault=LOST)
     assert parts_of(fault, R1) is None
     nothing = parts_of(trajectory_of(judgements=(), ending=Ending.MAX_TOKENS), R1)
     assert nothing is not None

@@ -43,7 +43,7 @@ from mtsql.selftaught.records import Coverage, Funnel, KeptRow, read_selection
 from mtsql.selftaught.samples import Outline, Sample, read_items, read_samples
 from mtsql.selftaught.selection import load_selected, select
 from mtsql.trajectory.attempt import Attempt, Label
-from mtsql.trajectory.records import Ending, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Trajectory
 from mtsql.trajectory.store import (
     read_rows,
     read_trajectories,
@@ -55,7 +55,12 @@ NAMES = "SELECT name FROM shop WHERE city = 'Paris'"
 SHOUTED = "SELECT name FROM shop WHERE city = 'PARIS'"
 COUNTED = "SELECT city, count(*) FROM shop GROUP BY city"
 FAULT = Trajectory(
-    turn_id="", steps=(), ending=Ending.INFRA_FAULT, proposals=(), judgements=(), fault="gone"
+    turn_id="",
+    steps=(),
+    ending=Ending.INFRA_FAULT,
+    proposals=(),
+    judgements=(),
+    fault=Fault(kind=FaultKind.MODEL_SERVER, message="gone"),
 )
 BLIND = trajectory_of(proposed(), answered(), proposals=[NAMES])
 SEEN = trajectory_of(proposed(), executed(result_class="ok"), answered(), proposals=[NAMES])
@@ -202,7 +207,7 @@ def test_a_sample_is_read_with_its_facts(tmp_path):
         (replace(MENDED, judgements=(WRONG, LOOSE)), True, False, True),
         (replace(MENDED, judgements=(RIGHT, WRONG)), True, False, False),
         (FAULT, False, False, False),
-        (replace(SEEN, ending=Ending.INFRA_FAULT), False, False, False),
+        (replace(SEEN, ending=Ending.INFRA_FAULT, fault=FAULT.fault), False, False, False),
         (UNJUDGED, False, False, False),
         (replace(SEEN, ending=Ending.MAX_STEPS), True, True, False),
         # Another view is no correction; another last view is one.

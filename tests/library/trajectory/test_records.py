@@ -1,8 +1,9 @@
-"""Classes of results: typed facts, whatever the cells and messages say."""
+"""Classes of results, whatever the cells and messages say; an ending and its fault."""
 
 import pytest
 
 from mtsql.sql.records import QueryResult, QueryStatus, ResultClass, class_of
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Trajectory
 
 
 def result(*rows, truncated=False):
@@ -37,3 +38,14 @@ def result(*rows, truncated=False):
 )
 def test_the_class_of_a_result(shown, expected):
     assert class_of(shown) == (None if expected is None else ResultClass(expected))
+
+
+def test_a_trajectory_has_a_fault_if_and_only_if_it_ends_as_one():
+    facts = {"turn_id": "d/0", "steps": (), "proposals": (), "judgements": ()}
+    fault = Fault(kind=FaultKind.SCORER, message="no scores")
+    assert Trajectory(**facts, ending=Ending.INFRA_FAULT, fault=fault).fault is fault
+    assert Trajectory(**facts, ending=Ending.ANSWERED).fault is None
+    with pytest.raises(ValueError, match="d/0: ends as infra_fault, with fault None"):
+        Trajectory(**facts, ending=Ending.INFRA_FAULT)
+    with pytest.raises(ValueError, match="d/0: ends as answered, with fault"):
+        Trajectory(**facts, ending=Ending.ANSWERED, fault=fault)

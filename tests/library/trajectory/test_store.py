@@ -20,7 +20,7 @@ from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
 from mtsql.query.match import ClauseMatch
 from mtsql.sql.records import ResultClass
 from mtsql.trajectory.attempt import Attempt, Label
-from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory
 from mtsql.trajectory.reward import Reward
 from mtsql.trajectory.store import (
     SCHEMA,
@@ -126,7 +126,7 @@ FAULT = replace(
         ending=Ending.INFRA_FAULT,
         proposals=(),
         judgements=(),
-        fault="worker lost",
+        fault=Fault(kind=FaultKind.SQL_POOL, message="worker lost"),
     ),
     reward=None,
     tokens=TokenSequence(),
@@ -151,6 +151,8 @@ def test_every_field_of_the_records_has_a_place():
     assert {field.name for field in fields(ClauseMatch)} == {field.name for field in matches}
     judgements = SCHEMA.field("judgements").type.value_type
     assert {field.name for field in fields(Judgement)} == {field.name for field in judgements}
+    faults = SCHEMA.field("fault").type
+    assert {field.name for field in fields(Fault)} == {field.name for field in faults}
     reward = SCHEMA.field("reward").type
     derived = {"total", "step_rewards"}
     assert {field.name for field in fields(Reward)} | derived == {field.name for field in reward}
@@ -211,6 +213,15 @@ def test_a_judged_step_with_nothing_earned_is_read_back_apart_from_one_not_judge
             f" FROM '{tmp_path}/*.parquet'"
         ).fetchall()
     assert (names, values[3]) == (["verify", "generation"], 0.1)
+
+
+def test_duckdb_counts_faults_by_kind(tmp_path):
+    write_trajectories(tmp_path / "a.parquet", [FULL, FAULT, FAULT])
+    with duckdb.connect() as connection:
+        counts = connection.execute(
+            f"SELECT fault.kind, count(*) FROM '{tmp_path}/*.parquet' GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+    assert counts == [("sql_pool", 2), (None, 1)]
 
 
 def test_a_file_without_version_is_an_older_one_and_refused(tmp_path):

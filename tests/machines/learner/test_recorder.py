@@ -19,7 +19,7 @@ from mtsql.protocol import parse_action
 from mtsql.rewards.score import score
 from mtsql.sql.records import ResultClass
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
-from mtsql.trajectory.records import Ending, Step, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory
 from mtsql.trajectory.store import read_trajectories, write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
 
@@ -38,6 +38,7 @@ def played(
     spec: TurnSpec,
     *steps: Step,
     ending: Ending = Ending.ANSWERED,
+    fault: Fault | None = None,
     proposals: tuple[str, ...] = (),
     verdicts: tuple[tuple[bool, bool], ...] = (),
     mask: tuple[int, ...],
@@ -46,6 +47,7 @@ def played(
         turn_id=spec.turn.turn_id,
         steps=steps,
         ending=ending,
+        fault=fault,
         proposals=tuple(Query(sql) for sql in proposals),
         judgements=tuple(Judgement(ex=ex, em=em, status="ok", message="") for ex, em in verdicts),
     )
@@ -98,7 +100,12 @@ SILENT = played(
     ending=Ending.MALFORMED,
     mask=(1, 0, 0, 1),
 )
-FAULT = played(SECOND, ending=Ending.INFRA_FAULT, mask=())
+FAULT = played(
+    SECOND,
+    ending=Ending.INFRA_FAULT,
+    fault=Fault(kind=FaultKind.SQL_POOL, message="worker lost"),
+    mask=(),
+)
 
 
 def test_the_facts_of_five_trajectories() -> None:
@@ -122,6 +129,13 @@ def test_the_facts_of_five_trajectories() -> None:
         "max_tokens": 0,
         "malformed": 1,
         "infra_fault": 1,
+    }
+    assert facts.faults == {
+        "model_server": 0,
+        "environment_timeout": 0,
+        "sql_pool": 1,
+        "judging": 0,
+        "scorer": 0,
     }
     assert facts.successes == (
         ("hand-0/0", 1.0),

@@ -22,8 +22,8 @@ from mtsql.config.reward import RewardConfig
 from mtsql.protocol import ACTIONS, ActionName, ToolCall, render_action
 from mtsql.rewards.score import score
 from mtsql.sql.pool import LocalPool
-from mtsql.sql.records import QueryLimits
-from mtsql.trajectory.records import Ending, Trajectory
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Trajectory
 from mtsql.trajectory.tokens import TokenSequence
 
 PROPOSE_OPEN = '<tool_call>\n{"name": "propose", "arguments": {"sql": "'
@@ -263,8 +263,39 @@ def test_a_model_that_does_not_answer_is_our_fault(database: Path, codec: Codec)
         database, codec, Script(codec, [propose(ALL)], wait_s=30), call_timeout_s=0.05
     )
     assert trajectory.ending is Ending.INFRA_FAULT
-    assert trajectory.fault == "the model gave no message in 0.05 s"
+    assert trajectory.fault == Fault(
+        kind=FaultKind.MODEL_SERVER, message="the model gave no message in 0.05 s"
+    )
     assert sequence.response_ids == ()
+    assert score(trajectory, RewardConfig()) is None
+
+
+class Stuck:
+    """An executor that does not answer."""
+
+    async def execute_many(self, requests: Sequence[QueryRequest]) -> list[QueryResult]:
+        await asyncio.sleep(30)
+        return []
+
+
+def test_an_environment_that_does_not_reply_is_our_fault(codec: Codec) -> None:
+    config = EnvironmentConfig(prompt="compact", call_timeout_s=0.05)
+
+    async def one() -> tuple[Trajectory, TokenSequence]:
+        env = TurnEnv(FIRST, Stuck(), config, QueryLimits())
+        return await play(env, codec, Script(codec, [propose(ALL), EXECUTE]), config)
+
+    trajectory, sequence = asyncio.run(one())
+    assert (trajectory.ending, trajectory.fault) == (
+        Ending.INFRA_FAULT,
+        Fault(
+            kind=FaultKind.ENVIRONMENT_TIMEOUT,
+            message="the environment gave no reply in 0.05 s",
+        ),
+    )
+    # The message that got no reply is there in tokens only.
+    assert len(trajectory.steps) == 1
+    assert len(sequence.step_ends) == 2
     assert score(trajectory, RewardConfig()) is None
 
 
@@ -275,7 +306,7 @@ def test_a_server_that_fails_is_our_fault(database: Path, codec: Codec) -> None:
     trajectory, _ = run(database, codec, broken)  # pyright: ignore[reportArgumentType]
     assert (trajectory.ending, trajectory.fault) == (
         Ending.INFRA_FAULT,
-        "the model server failed: gone",
+        Fault(kind=FaultKind.MODEL_SERVER, message="the model server failed: gone"),
     )
 
 
@@ -285,7 +316,7 @@ def test_a_server_that_gives_no_token_is_our_fault(database: Path, codec: Codec)
     trajectory, sequence = run(database, codec, script)
     assert (trajectory.ending, trajectory.fault) == (
         Ending.INFRA_FAULT,
-        "the model server gave no token",
+        Fault(kind=FaultKind.MODEL_SERVER, message="the model server gave no token"),
     )
     assert trajectory.judgements == ()
     assert len(trajectory.steps) == len(sequence.step_ends) == 1

@@ -39,7 +39,7 @@ from mtsql.errors import DataError
 from mtsql.protocol import ACTIONS
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label
-from mtsql.trajectory.records import Ending
+from mtsql.trajectory.records import Ending, Fault, FaultKind
 from mtsql.trajectory.store import read_trajectories
 
 ITEMS = [
@@ -312,7 +312,8 @@ def test_a_fault_is_played_again_twice_and_then_stored(
     if ending == "answered":
         assert row == expected[7]
     else:
-        assert (row.reward, row.trajectory.fault) == (None, "gone")
+        assert row.reward is None
+        assert row.trajectory.fault == Fault(kind=FaultKind.MODEL_SERVER, message="gone")
     del expected[7]
     assert rows == expected
 
