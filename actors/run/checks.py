@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+from actors.run.machine import process_environment
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import SPLITS, check_databases, load_dataset
 from mtsql.errors import ConfigError, DataError, MachineError, ModelError
@@ -34,16 +37,41 @@ def check_model(folder: Path, name: str) -> None:
             raise ModelError(f"{name} {folder}: {kind} without {part} ({pattern}); {fix}")
 
 
-def check_models(config: RunConfig) -> None:
+def check_models(config: RunConfig, device: str) -> None:
     """Every model folder that a recipe names, and not only when a round has been sampled for hours.
 
     Raises:
-        ModelError: one holds no model.
+        ModelError: one holds no model, or a chat template that cannot serve.
     """
     if config.model.path is not None:
         check_model(Path(config.model.path), "model.path")
+        check_template(Path(config.model.path), config, device)
     if config.selftaught is not None and config.selftaught.selection.embedder is not None:
         check_model(config.selftaught.selection.embedder, "selftaught.selection.embedder")
+
+
+def check_template(model: Path, config: RunConfig, device: str) -> None:
+    """Whether the model's chat template serves the recipe's dialect, from its tokenizer alone.
+
+    Raises:
+        ModelError: it does not, or there is no tokenizer; the text says what it lacks.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "actors.rollout.check_template", str(model)],
+        input=config.model_dump_json(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=process_environment(config, device),
+        check=False,
+    )
+    if done.returncode == 2 and done.stdout:
+        raise ModelError(done.stdout)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ModelError(
+            f"model {model}: its tokenizer cannot be tried ({last[:200]}); give another folder"
+        )
 
 
 def check_data(config: RunConfig) -> None:

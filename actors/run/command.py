@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from actors.run.checks import check_data, check_model, check_models
+from actors.run.checks import check_data, check_model, check_models, check_template
 from actors.run.folder import note_of, open_run, taken_back
 from actors.run.machine import device_of
 from actors.run.processes import owned_processes
@@ -73,7 +73,7 @@ def _run_stages(
     config: RunConfig, stages: Sequence[Stage], *, restart: bool, console: Console
 ) -> Path:
     device = device_of(config)
-    check_models(config)
+    check_models(config, device)
     check_data(config)
     with taken_back(config.folder):
         run = open_run(config, device, restart=restart)
@@ -122,6 +122,7 @@ def evaluate(
         raise ConfigError(
             f"{config.data_folder}: no prepared data; run `mtsql train` or `mtsql data` first"
         )
+    check_template(chosen, config, device)
     evaluation = config.evaluation.model_copy(
         update={
             "splits": tuple(splits or config.evaluation.splits),

@@ -57,7 +57,7 @@ class Conversation:
 
     name: str
     messages: tuple[dict[str, str], ...]
-    """`{"role": system | user | assistant | tool, "content": ...}`."""
+    """`{"role": system | user | assistant | tool, "content": ...}`, and what a template needs."""
     weights: tuple[int, ...]
     """Of each assistant message: 1 is learned, 0 is not."""
     tools: tuple[dict[str, Any], ...]
@@ -80,14 +80,19 @@ def conversation(
     name: str,
     prompt: Sequence[dict[str, str]],
     tools: Sequence[dict[str, Any]],
+    reply: Mapping[str, str],
     weights: Sequence[int] | None = None,
 ) -> Conversation:
-    """The prompt, then what was said and replied; a reply without an answer is left out."""
+    """The prompt, then what was said and replied; a reply without an answer is left out.
+
+    Args:
+        reply: the keys of a reply's message beside its content.
+    """
     steps = row.trajectory.steps
     messages = list(prompt)
     for step in steps:
         messages.append({"role": "assistant", "content": step.message})
-        messages.append({"role": "tool", "content": step.observation or ""})
+        messages.append({**reply, "content": step.observation or ""})
     return Conversation(
         name=name,
         messages=tuple(messages[:-1]),

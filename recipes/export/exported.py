@@ -26,8 +26,12 @@ class Exported:
     """Tokens of the longest conversation."""
     has_empty_reasoning: bool
     """The run's prompts end in an empty reasoning block (Qwen3 without thinking)."""
-    shows_tools: bool
-    """The run's prompts hold the tools."""
+    template: str | None
+    """LLaMA-Factory's that gives the run's tokens; None: there is none."""
+    date: str
+    """The day that the run's prompts name, where the chat template writes today's; or empty."""
+    difference: str = ""
+    """Where the chat template's rendering first leaves what was played, of one conversation."""
 
     def add(self, row: Attempt, one: Conversation) -> None:
         self.conversations.append(one)
@@ -42,32 +46,30 @@ class Exported:
             yield f"left out {count}: {reason}"
         if self.num_other_tokens:
             yield f"{self.num_other_tokens} were sampled in tokens that no text gives back"
-        if not self.shows_tools and (format == "messages" or self._has_system):
-            yield "the run's own chat template shows no tools; a trainer that does shows more"
         yield from self._for_llama_factory() if format == "llama_factory" else self._for_messages()
-
-    @property
-    def _has_system(self) -> bool:
-        return any(one.messages[0]["role"] == "system" for one in self.conversations)
 
     def _for_llama_factory(self) -> Iterator[str]:
         # One more: it closes the last line.
         cutoff = f"cutoff_len: {self.longest + 1}"
-        template = "qwen3, enable_thinking: false" if self.has_empty_reasoning else "qwen3_nothink"
-        yield (
-            f"LLaMA-Factory: dataset_dir: {self.path.parent}, dataset: {DATASET}, "
-            f"template: {template}, {cutoff}"
-        )
+        where = f"LLaMA-Factory: dataset_dir: {self.path.parent}, dataset: {DATASET}, "
+        if self.template is None:
+            yield (
+                f"{where}{cutoff}; no template of LLaMA-Factory gives these tokens: it would learn "
+                "other text than the run's model reads"
+            )
+            return
+        thinking = ", enable_thinking: false" if self.has_empty_reasoning else ""
+        yield f"{where}template: {self.template}{thinking}, {cutoff}"
 
     def _for_messages(self) -> Iterator[str]:
-        num_other = len(self.conversations) - self.num_rendered
         yield (
             f"the model's chat template renders {self.num_rendered} of them as they were played"
-            + (
-                "; Qwen3's puts empty reasoning before the last message and before no other"
-                if num_other
-                else ""
-            )
+            f"{self.difference}"
         )
+        if self.date:
+            yield (
+                f"the chat template writes today's date, and the run's prompts name {self.date}: "
+                "a trainer that renders on another day gives it strftime_now"
+            )
         if num := sum(not one.is_whole for one in self.conversations):
             yield f"{num} are learned in part: a trainer must read `weight`, or leave them out"

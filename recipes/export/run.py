@@ -7,12 +7,13 @@ and recipe, and counts only if its tokens are those that were stored.
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from actors.rollout.codec import Codec, codec_for, token_counter
 from actors.rollout.prompt_texts import played_specs, prompts_of, specs_by_turn
+from actors.rollout.template import DATE
 from actors.rollout.turns import load_run_data
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
@@ -32,9 +33,12 @@ from mtsql.trajectory.export import (
     why_not_for_llama_factory,
     write_export,
 )
+from mtsql.trajectory.factory import NO_THOUGHT, FactoryTemplate, factory_template
 from mtsql.trajectory.store import read_trajectories
 from recipes.export.exported import Exported
 from recipes.export.source import loss_masks, run_config, run_tokenizer, take
+
+_MARK = "MTSQL-REPLY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +62,21 @@ class Source:
     codec: Codec
     tokenizer: Any  # transformers' tokenizers share no useful type
 
+    factory: FactoryTemplate | None
+
     @property
     def frame(self) -> str:
         """The run's chat template around a question, to see what it does to every prompt."""
-        return self.tokenizer.decode(self.codec.prompt([{"role": "user", "content": "q"}]))
+        return _prompt_text(self.codec, self.tokenizer, [{"role": "user", "content": "q"}])
+
+    @property
+    def has_factory_tools(self) -> bool:
+        """LLaMA-Factory tells the tools as the run's template does: it has Qwen's words."""
+        return (
+            bool(self.codec.tools)
+            and self.factory is not None
+            and (self.factory.call_format == "hermes")
+        )
 
 
 def export(
@@ -89,8 +104,9 @@ def export(
     frame = run.frame
     result = Exported(
         path=out / FILES[format],
-        has_empty_reasoning=frame.endswith("<think>\n\n</think>\n\n"),
-        shows_tools=all(f'"{tool["function"]["name"]}"' in frame for tool in run.dialect.tools),
+        has_empty_reasoning=frame.endswith(NO_THOUGHT),
+        template=run.factory.name if run.factory else None,
+        date=f"{DATE:%d %B %Y}" if run.codec.facts.has_date else "",
     )
     kept = _kept(run, paths, result, only_right=only_right)
     specs = [one.spec for one in kept]
@@ -103,16 +119,20 @@ def export(
         made = conversation(
             one.row,
             name=f"{name}/{numbers[name]}",
-            prompt=prompt,
-            tools=run.dialect.tools,
+            prompt=run.codec.given(prompt),
+            tools=run.codec.tools,
+            reply=run.codec.facts.reply,
             weights=one.weights,
         )
+        if format == "llama_factory" and run.factory and not run.has_factory_tools:
+            made = _framed(run, one.row, made)
         numbers[name] += 1
         _add(run, one.row, made, result, format)
     if not result.conversations:
         reasons = "; ".join(f"{count}: {why}" for why, count in sorted(result.left_out.items()))
         raise DataError(f"{source}: no trajectory to export ({reasons or 'the files are empty'})")
-    write_export(out, format, result.conversations, _system_message(frame))
+    made_by_template = _system_message(frame) if run.has_factory_tools else ""
+    write_export(out, format, result.conversations, made_by_template)
     return result
 
 
@@ -120,13 +140,41 @@ def _source(folder: RunFolder, model: Path | None) -> Source:
     config = run_config(folder)
     tokenizer = run_tokenizer(config, folder, model)
     dialect = DIALECTS[config.environment.dialect]
+    codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
+    asked = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+    between = ""
+    if codec.facts.reply:
+        between = tokenizer.decode(codec.reply(_MARK, is_closed=False))
     return Source(
         config=config,
         dataset=load_run_data(config),
         dialect=dialect,
-        codec=codec_for(dialect, tokenizer, thinking=config.model.thinking),
+        codec=codec,
         tokenizer=tokenizer,
+        factory=factory_template(
+            _prompt_text(codec, tokenizer, asked),
+            between,
+            reply=codec.facts.reply,
+            mark=_MARK,
+            call_format=codec.call_format.name,
+        ),
     )
+
+
+def _prompt_text(codec: Codec, tokenizer: Any, messages: list[Message]) -> str:  # noqa: ANN401 - as above
+    return tokenizer.decode(codec.prompt(messages))
+
+
+def _framed(run: Source, row: Attempt, made: Conversation) -> Conversation:
+    """The conversation with the prompt as it was played, all that the chat template added in it."""
+    assert run.factory is not None
+    parts = run.factory.parts(run.tokenizer.decode(list(row.tokens.prompt_ids)))
+    assert parts is not None, "the frame of one prompt is that of all"
+    system, user = parts
+    first = [{"role": "system", "content": system}] if system else []
+    said = made.messages[[one["role"] for one in made.messages].index("assistant") :]
+    messages = (*first, {"role": "user", "content": user}, *said)
+    return replace(made, messages=messages, tools=())
 
 
 def _kept(run: Source, paths: Sequence[Path], result: Exported, *, only_right: bool) -> list[Kept]:
@@ -169,10 +217,28 @@ def _add(
         return
     result.add(row, made)
     result.num_other_tokens += _text_ids(row, run.codec) != _played_ids(row)
-    rendered = run.tokenizer.apply_chat_template(
-        list(made.messages), tools=list(made.tools) or None, tokenize=False
-    )
-    result.num_rendered += rendered.removesuffix("\n") == run.tokenizer.decode(_played_ids(row))
+    if format == "messages":
+        rendered = run.codec.rendered(made.messages)
+        said = run.tokenizer.decode(_played_ids(row)[:-1])
+        # Behind the last message a template may go on, or leave out what the next one would bring.
+        behind = rendered.removeprefix(said).strip()
+        end = run.codec.facts.end_text
+        if rendered.startswith(said) and (not behind or behind.startswith(end)):
+            result.num_rendered += 1
+        elif not result.difference:
+            result.difference = _difference(rendered, said)
+
+
+def _difference(rendered: str, played: str) -> str:
+    """What is true of a template that renders a conversation otherwise."""
+    without = [text.replace(NO_THOUGHT, "") for text in (rendered, played)]
+    if NO_THOUGHT in rendered and without[0].startswith(without[1]):
+        return "; it puts empty reasoning before the last message and before no other"
+    pairs = enumerate(zip(rendered, played, strict=False))
+    length = next((at for at, (one, other) in pairs if one != other), len(rendered))
+    its, ours = (text[length : length + 30] for text in (rendered, played))
+    behind = played[max(0, length - 30) : length]
+    return f"; behind {behind!r} it has {its!r}, and what was played {ours!r}"
 
 
 def _system_message(frame: str) -> str:

@@ -252,12 +252,36 @@ def test_a_configuration_of_something_else_is_no_model(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_model_that_does_not_load_leaves_nothing_behind(prepared: Path, tmp_path: Path) -> None:
-    # It has all files, and every one is empty: found by the stage's process.
+    # It has all files, and every one is empty: found when the tokenizer is tried.
     make_model(tmp_path / "model")
     words = ["run_dir=runs/new", f"data.folder={prepared}", "model.tiny=null", "model.path=model"]
     refused = refuse_apart(tmp_path, "train", DEMO, *words)
     assert "model.path 'model': no Hugging Face model there" in refused.line
-    assert "data: " in refused.stdout
+    # Before any work.
+    assert "data: " not in refused.stdout
+
+
+@pytest.mark.slow
+def test_a_chat_template_that_cannot_serve_is_refused_before_any_work(
+    prepared: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="the core install holds no tokenizers")
+    from helpers.chat_templates import (  # noqa: PLC0415 - as above
+        CHATML,
+        CHATML_ROLES,
+        tokenizer_with,
+    )
+
+    make_model(tmp_path / "model")
+    template = CHATML_ROLES.replace("<|im_end|>", "###")
+    tokenizer_with(template, CHATML, "<|im_end|>").save_pretrained(tmp_path / "model")
+    lack = "its chat template does not end a message with a special token: give a chat model"
+    words = [DEMO, f"data.folder={prepared}", "run_dir=runs/new"]
+    refused = refuse(tmp_path, "train", *words, "model.tiny=null", "model.path=model")
+    assert f"model: {lack}" in refused.line
+    assert not refused.stdout
+    refused = refuse(tmp_path, "eval", *words, "--model", "model")
+    assert lack in refused.line
 
 
 def test_evaluating_before_training_says_what_to_do(prepared: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from envs.play import remembered
 from envs.prompts import prompt_version
 from envs.scripts.policy import scripted_trajectories
 from envs.turn import TurnEnv
+from helpers.chat_templates import FAMILIES, family_tokenizer
 from helpers.tokenizers import qwen_tokenizer
 from mtsql.chains.chain import Query
 from mtsql.config.environment import HistoryMode
@@ -32,10 +34,11 @@ from mtsql.config.learning import ScriptConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.embedded import generate
 from mtsql.errors import DataError, ModelError
-from mtsql.protocol import DIALECTS, ActionName
+from mtsql.protocol import DIALECTS, HERMES, ActionName, CallFormat
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.export import DATASET_INFO, message_weights
+from mtsql.trajectory.factory import TEMPLATES
 from mtsql.trajectory.records import Ending, Fault, FaultKind, Trajectory
 from mtsql.trajectory.store import read_trajectories, write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
@@ -72,7 +75,9 @@ def recipe(data: Path, model: Path, **environment: Any) -> RunConfig:
     )
 
 
-def scripts_of(config: RunConfig) -> tuple[list[TurnSpec], list[Trajectory]]:
+def scripts_of(
+    config: RunConfig, call_format: CallFormat = HERMES
+) -> tuple[list[TurnSpec], list[Trajectory]]:
     dataset = load_run_data(config)
     specs = gold_specs(dataset, "train")
 
@@ -80,7 +85,14 @@ def scripts_of(config: RunConfig) -> tuple[list[TurnSpec], list[Trajectory]]:
         async with LocalPool(dataset.databases, num_workers=1) as pool:
             limits = config.sql.limits()
             scripted = await scripted_trajectories(
-                specs, pool, config.environment, limits, SCRIPTS, seed=1, per_turn=1
+                specs,
+                pool,
+                config.environment,
+                limits,
+                SCRIPTS,
+                seed=1,
+                per_turn=1,
+                call_format=call_format,
             )
             return [one.trajectory for one in scripted]
 
@@ -419,6 +431,90 @@ def test_reasoning_that_llama_factory_would_remove_is_left_out_there(
     done = export(folder, "llama_factory", tmp_path / "whole")
     assert not done.left_out
     assert "template: qwen3_nothink, cutoff_len" in "\n".join(done.lines("llama_factory"))
+
+
+FACTORY_TEMPLATES = {
+    "smollm2": "chatml",
+    "llama3.1": "llama3",
+    "llama3.2": "llama3",
+    "gemma1": "gemma",
+    "gemma3": "gemma",
+    "phi3": "phi",
+    "qwen2.5": "qwen3_nothink",
+    "mistral": None,
+    "glm4": None,
+    "deepseek_r1": None,
+}
+
+
+@pytest.mark.parametrize("name", FACTORY_TEMPLATES)
+def test_each_family_is_exported_in_its_own_tokens(data: Path, tmp_path: Path, name: str) -> None:
+    tokenizer = family_tokenizer(name)
+    tokenizer.save_pretrained(tmp_path / "model")
+    config = recipe(data, tmp_path / "model")
+    codec = codec_for(DIALECTS["actions"], tokenizer, thinking=False)
+    rows = stored(config, tokenizer, *scripts_of(config, codec.call_format))
+    folder = write_run(tmp_path / "run", config, rows)
+    played = [tokenizer.decode([*row.tokens.prompt_ids, *row.tokens.response_ids]) for row in rows]
+
+    done = export(folder, "messages", tmp_path / "messages")
+    assert done.num_other_tokens == 0
+    is_whole = FAMILIES[name].is_rendered_whole
+    assert (done.num_rendered == len(rows)) is is_whole
+    said = "\n".join(done.lines("messages"))
+    assert ("and what was played" in said) is not is_whole
+    assert ("writes today's date, and the run's prompts name 26 July 2024" in said) is (
+        name == "llama3.2"
+    )
+    if is_whole:
+        # What a trainer renders from the rows, on the day that the prompts name.
+        for row, text in zip(lines(done.path), played, strict=True):
+            rendered = tokenizer.apply_chat_template(
+                row["messages"],
+                tools=row.get("tools"),
+                tokenize=False,
+                strftime_now=datetime(2024, 7, 26).strftime,
+            )
+            assert rendered.startswith(text.removesuffix(FAMILIES[name].end))
+
+    done = export(folder, "llama_factory", tmp_path / "factory")
+    said = "\n".join(done.lines("llama_factory"))
+    template = FACTORY_TEMPLATES[name]
+    if template is None:
+        assert "no template of LLaMA-Factory gives these tokens" in said
+        assert "template: " not in said
+        return
+    assert f", template: {template}, " in said
+    frame = next(one for one in TEMPLATES if one.name == template)
+    for row, text in zip(lines(done.path), played, strict=True):
+        if row["tools"]:
+            continue  # Qwen's words about tools are LLaMA-Factory's.
+        made = frame.prefix + (
+            frame.system[0] + row["system"] + frame.system[1]
+            if frame.system and row["system"]
+            else ""
+        )
+        for one in row["conversations"]:
+            before, behind = {
+                "human": frame.user,
+                "observation": frame.tool,
+                "gpt": ("", frame.end),
+            }[one["from"]]
+            made += before + one["value"] + behind
+        assert made.removesuffix("\n") == text
+
+
+def test_qwens_newer_form_has_a_template_of_its_own(data: Path, tmp_path: Path) -> None:
+    tokenizer = family_tokenizer("qwen3.5")
+    # The family's template puts an empty thought where thinking is off.
+    tokenizer.save_pretrained(tmp_path / "model")
+    config = recipe(data, tmp_path / "model")
+    codec = codec_for(DIALECTS["actions"], tokenizer, thinking=False)
+    rows = stored(config, tokenizer, *scripts_of(config, codec.call_format))
+    folder = write_run(tmp_path / "run", config, rows)
+    done = export(folder, "llama_factory", tmp_path / "factory")
+    said = "\n".join(done.lines("llama_factory"))
+    assert "template: qwen3_5, enable_thinking: false, cutoff_len" in said
 
 
 def mistaken(run: Path, out: Path, **options: Any) -> str:
