@@ -90,6 +90,15 @@ def tiny_model_holds_a_turn(recipe: Recipe) -> str | None:
     )
 
 
+def training_plays_gold_history(recipe: Recipe) -> str | None:
+    if recipe.environment.history == "gold":
+        return None
+    return (
+        "environment.history: training plays with gold history; evaluation.histories chooses what "
+        "evaluation plays"
+    )
+
+
 RULES: tuple[Callable[[Recipe], str | None], ...] = (
     release_has_a_folder,
     random_weights_are_trained_first,
@@ -97,5 +106,6 @@ RULES: tuple[Callable[[Recipe], str | None], ...] = (
     ranks_share_a_batch,
     replicas_fill_a_node,
     tiny_model_holds_a_turn,
+    training_plays_gold_history,
 )
 """In the order in which a recipe is told of its mistakes."""

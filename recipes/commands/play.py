@@ -28,7 +28,9 @@ def add(commands: Commands) -> None:
         "--goal", metavar="SQL", help="for --db: a user by rule asks for it part by part; scored"
     )
     parser.add_argument(
-        "--history", choices=("gold", "predicted"), help="of earlier turns (default: the recipe's)"
+        "--history",
+        choices=("gold", "predicted"),
+        help="of earlier turns (default: gold; with --db: predicted)",
     )
     parser.add_argument(
         "--actions",

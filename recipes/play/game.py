@@ -273,7 +273,7 @@ def _scene_of_data(options: Options, config: RunConfig, folder: Path) -> Scene:
     num_turns = len(dialogue.turns)
     if not 1 <= options.turn <= num_turns:
         raise DataError(f"--turn {options.turn}: {dialogue.dialogue_id} has turns 1 to {num_turns}")
-    history = options.history or config.environment.history
+    history = options.history or "gold"
     before = dialogue.turns[: options.turn - 1]
     return Scene(
         dialogue=DialogueSpec(

@@ -128,3 +128,10 @@ def test_a_recipe_that_is_none_is_named(tmp_path: Path) -> None:
     broken.write_text("name: [unclosed")
     with pytest.raises(ConfigError, match=r"broken\.yaml: not readable as YAML"):
         load_config(broken)
+
+
+def test_training_with_predicted_history_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"environment\.history: training plays with gold history"
+    ):
+        load_config(ROOT / "recipes" / "demo_cpu.yaml", ["environment.history=predicted"])
