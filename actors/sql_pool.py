@@ -5,6 +5,7 @@ actor's socket (`mtsql.sql.remote`), which answers 2 to 7 times as many a second
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,10 +17,13 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors import log
 from mtsql.errors import DataError, MachineError, UserError
 from mtsql.sql.pool import LocalPool, PoolStats
 from mtsql.sql.registry import absolute
 from mtsql.sql.remote import QUEUE_S, PoolServer, RemoteExecutor
+
+logger = logging.getLogger(__name__)
 
 NAME_WAIT_S = 10.0
 
@@ -28,6 +32,7 @@ class SqlPool:
     """Owns the worker processes of one node. A restarted actor starts a new pool."""
 
     def __init__(self, databases: Mapping[str, str | Path], options: Mapping[str, int]) -> None:
+        log.follow()
         self._databases = dict(databases)
         self._options = dict(options)
         self._start: asyncio.Task[tuple[LocalPool, str]] | None = None
@@ -58,7 +63,9 @@ class SqlPool:
         pool = LocalPool(self._databases, **self._options)
         await pool.start()
         self._server = PoolServer(pool)
-        return pool, await self._server.start()
+        name = await self._server.start()
+        logger.info("SQL pool listens", extra={"databases": len(self._databases)} | self._options)
+        return pool, name
 
 
 SqlPoolActor = ray.remote(num_cpus=0)(SqlPool)
@@ -142,6 +149,7 @@ def client_of(actor: Any, *, queue_s: float = QUEUE_S) -> RemoteExecutor:  # noq
         try:
             return await actor.name.remote()
         except RayError as error:
+            logger.warning("SQL pool is away", extra={"error": type(error).__name__})
             _client.cache_clear()  # a pool started since then is found by the next sql_client
             raise ConnectionError(type(error).__name__) from error  # its text holds host paths
 
@@ -160,6 +168,7 @@ def require_unchanged(namespace: str) -> None:
                 actors.append(ray.get_actor(actor_name(node["NodeID"]), namespace=namespace))
     for changed in ray.get([actor.changed_databases.remote(rehash=False) for actor in actors]):
         for path in changed.values():
+            logger.error("database changed", extra={"database": path})
             raise DataError(f"{path}: changed while the run used it; bring the old file back")
 
 
@@ -172,6 +181,7 @@ def _wait_for_name(name: str, namespace: str, wait_s: float) -> None:
         except ValueError:
             return
         if time.monotonic() > give_up_s:
+            logger.error("name of the SQL pool is taken", extra={"pool": name})
             raise MachineError(
                 f"another run holds the SQL pool {name!r} in namespace {namespace!r}: "
                 "end it, or start this run in another Ray namespace"

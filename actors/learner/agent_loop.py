@@ -10,7 +10,7 @@ from verl.experimental.agent_loop.agent_loop import (
     AgentLoopOutput,
 )
 
-from actors import plugin
+from actors import log, plugin
 from actors.learner.recorder import NAMESPACE, RECORDER, SPEC, row_key
 from actors.rollout.play import Sampled
 from actors.rollout.player import player_of
@@ -19,6 +19,7 @@ from mtsql.config.run import RunConfig
 from mtsql.trajectory.attempt import Label
 
 plugin.require()
+log.follow()
 
 
 class DialogueAgentLoop(AgentLoopBase):

@@ -1,5 +1,6 @@
 """The actor that keeps what was played: Parquet for people, facts and credit for the trainer."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +9,15 @@ from pathlib import Path
 import ray
 from pydantic import TypeAdapter
 
+from actors import log
 from mtsql.dialogue import TurnSpec
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.rewards.advantages import step_advantages
 from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.records import Ending, FaultKind
 from mtsql.trajectory.store import write_trajectories
+
+logger = logging.getLogger(__name__)
 
 NAMESPACE = "mtsql"
 RECORDER = "mtsql_recorder"
@@ -42,6 +46,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path) -> None:
+        log.follow()
         self._folder = folder
         self._steps: dict[int, dict[str, Attempt]] = defaultdict(dict)
 
@@ -56,6 +61,9 @@ class Recorder:
     def flush(self, rl_step: int) -> StepFacts:
         """Write the step's file and return its facts."""
         rows = [*self._steps.pop(rl_step, {}).values()]
+        num_dropped = sum(row.reward is None for row in rows)
+        what = {"step": rl_step, "trajectories": len(rows), "dropped": num_dropped}
+        logger.info("trajectories recorded", extra=what)
         rows.sort(key=lambda row: (row.trajectory.turn_id, row.group))
         write_trajectories(self._folder / f"rl-step-{rl_step:05d}.parquet", rows)
         return step_facts(rows)

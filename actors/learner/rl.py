@@ -1,6 +1,7 @@
 """The RL stage: rows for verl's dataset, then verl's trainer until the last step."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf, open_dict
 
-from actors import plugin
+from actors import log, plugin
 from actors.learner.config import AGENT, rl_config
 from actors.learner.recorder import SPEC
 from actors.rollout.turns import gold_specs, load_run_data
 from mtsql.config.run import RunConfig
 from mtsql.runs.folder import RunFolder
+
+logger = logging.getLogger(__name__)
 
 CPUS_OF_A_RANK = 3
 """verl's resource pool reserves so many of Ray's CPUs for each learner rank."""
@@ -57,7 +60,9 @@ def train(config: RunConfig, device: str, model: Path, run: RunFolder) -> Path:
     assert config.rl is not None
     here = run.rl
     here.path.mkdir(parents=True, exist_ok=True)
-    write_rows(config, here.rows)
+    num_turns = write_rows(config, here.rows)
+    what = {"turns": num_turns, "steps": config.rl.num_steps, "base": model}
+    logger.info("RL rows written", extra=what)
     here.agent_loops.write_text(
         json.dumps(
             [
@@ -83,6 +88,8 @@ def train(config: RunConfig, device: str, model: Path, run: RunFolder) -> Path:
         "address": config.machine.ray_address or "local",
         "log_to_driver": True,
         "namespace": "mtsql",
+        # A cluster's workers do not inherit this process's variables.
+        "runtime_env": {"env_vars": log.variables()},
     }
     if config.machine.ray_address is None:
         ray_init |= {"include_dashboard": False}

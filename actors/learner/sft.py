@@ -7,6 +7,7 @@ A training's folder, with `rows.parquet` and perhaps `validation.parquet` in it:
 """
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -22,6 +23,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from actors import log
 from actors.failures import Failed, death_of, failure_of
 from actors.learner.job import SftJob
 from actors.learner.sft_rows import key_of
@@ -31,6 +33,8 @@ from mtsql.files import read_record, write_record
 from mtsql.parent import die_with_parent
 from mtsql.runs.metrics import POLL_S, Tail
 from mtsql.runs.records import Failure
+
+logger = logging.getLogger(__name__)
 
 ONE_RANK = {
     "RANK": "0",
@@ -146,13 +150,13 @@ def _run_ranks(job: SftJob, progress: Progress | None) -> None:
     tracker = job.out / "latest_checkpointed_iteration.txt"
     started = int(tracker.read_text("utf-8")) if tracker.exists() else 0
     # verl empties the file that it logs to, so each attempt has its own.
-    log = job.out / "logs" / f"{started:08d}.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.unlink(missing_ok=True)
+    attempt = job.out / "logs" / f"{started:08d}.jsonl"
+    attempt.parent.mkdir(parents=True, exist_ok=True)
+    attempt.unlink(missing_ok=True)
     failures = job.out / FAILURES
     shutil.rmtree(failures, ignore_errors=True)
     note = write_record(job.out / "job.json", job)
-    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(log.absolute())}
+    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(attempt.absolute())}
     if num_ranks == 1:
         environment |= ONE_RANK
     else:
@@ -160,7 +164,9 @@ def _run_ranks(job: SftJob, progress: Progress | None) -> None:
         threads = max(1, job.recipe.machine.learner_threads // num_ranks)
         environment["OMP_NUM_THREADS"] = str(threads)
     words = [sys.executable, "-m", "actors.learner.sft", str(note)]
-    tail = Tail(log)
+    tail = Tail(attempt)
+    what = {"ranks": num_ranks, "steps": num_steps, "from_step": started, "out": job.out}
+    logger.info("fine-tuning begins", extra=what)
     with subprocess.Popen(words, env=environment) as process:
         is_over = False
         while not is_over:
@@ -171,7 +177,10 @@ def _run_ranks(job: SftJob, progress: Progress | None) -> None:
                     loss = line["data"]["train/loss"]
                     progress(f"loss {loss:.3f}", line["step"], num_steps)
     if process.returncode != 0:
-        raise Failed(_first_failure(failures) or death_of(process.returncode, actor="the trainer"))
+        failure = _first_failure(failures) or death_of(process.returncode, actor="the trainer")
+        logger.error("fine-tuning failed", extra=failure.model_dump())
+        raise Failed(failure)
+    logger.info("fine-tuning ends", extra={"steps": num_steps})
 
 
 def _first_failure(failures: Path) -> Failure | None:
@@ -187,10 +196,10 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     """
     names = {"train/loss": "loss", "train/lr": "lr", "val/loss": "val_loss"}
     rows: dict[int, dict[str, Any]] = {}
-    for log in sorted((out / "logs").glob("*.jsonl")):
-        started = int(log.stem)
+    for attempt in sorted((out / "logs").glob("*.jsonl")):
+        started = int(attempt.stem)
         rows = {step: row for step, row in rows.items() if step <= started}
-        for text in log.read_text(encoding="utf-8").splitlines(keepends=True):
+        for text in attempt.read_text(encoding="utf-8").splitlines(keepends=True):
             if not text.endswith("\n"):
                 continue  # the attempt was killed while it wrote
             line = json.loads(text)
@@ -204,6 +213,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """`python -m actors.learner.sft JOB`: one rank here, or all through torchrun."""
     die_with_parent(by=signal.SIGTERM)
+    log.follow()
     note = Path(sys.argv[1])
     job = read_record(note, SftJob, fix="start the stage again")
     num_ranks = job.fine_tune.num_ranks
@@ -216,6 +226,7 @@ def main() -> None:
         run_rank(job)
     except Exception as error:
         rank = os.environ["RANK"]
+        logger.error("rank failed", exc_info=error, extra={"rank": rank, "ranks": num_ranks})
         _record(job, rank, failure_of(error, actor=f"rank {rank} of {num_ranks}"))
         raise
 
@@ -231,6 +242,7 @@ def _all_ranks(note: Path, job: SftJob) -> None:
         torchrun(["--standalone", ranks, "-m", "actors.learner.sft", str(note)])
     except ChildFailedError as error:
         rank, failed = error.get_first_failure()
+        logger.error("ranks ended", extra={"first": rank, "exit_code": failed.exitcode})
         if failed.exitcode < 0:
             _record(job, str(rank), death_of(failed.exitcode, actor=f"rank {rank} of {num_ranks}"))
         raise

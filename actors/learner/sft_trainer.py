@@ -1,5 +1,6 @@
 """verl's SFT trainer with our order of rows, an exact validation loss and complete exports."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from actors import plugin
 from actors.learner.config import sft_config
 from actors.learner.job import SftJob
 from actors.learner.sft_dataset import DrawnDataset
+
+logger = logging.getLogger(__name__)
 
 MODELS = "models"
 """Folder of the exports among the checkpoints; each is called step_N."""
@@ -99,6 +102,7 @@ class Trainer(SFTTrainer):
             if model.lora_rank > 0:
                 state = merge_adapters(state, model.lora_alpha / model.lora_rank)
             write_export(Path(model.path), state, self._out / MODELS / f"step_{step}")
+            logger.info("checkpoint saved", extra={"step": step, "out": self._out})
         torch.distributed.barrier()
 
     def _forget_before(self, step: int) -> None:
@@ -109,6 +113,7 @@ class Trainer(SFTTrainer):
         old = set(self._out.glob("global_step_*"))
         if not self._keep_all:
             old |= set((self._out / MODELS).iterdir())
+        logger.debug("checkpoints forgotten", extra={"before": step, "count": len(old - kept)})
         for path in old - kept:
             shutil.rmtree(path)
 

@@ -8,6 +8,7 @@ up in verl's registry, and this module puts its subclass there.
 """
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,12 +26,14 @@ from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.utils.dataset.rl_dataset import collate_fn
 
-from actors import plugin
+from actors import log, plugin
 from actors.learner.recorder import NAMESPACE, RECORDER, Recorder, StepFacts
 from actors.rollout.turns import load_run_data
 from actors.sql_pool import require_unchanged, start_sql_pools
 from mtsql.config.run import RunConfig
 from mtsql.curriculum import Curriculum
+
+logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.05
 
@@ -144,6 +147,14 @@ class CurriculumTrainer(PPOTrainerSync):
         super().on_step_end()
         self._write_metrics()
 
+    def _save_checkpoint(self) -> None:
+        super()._save_checkpoint()
+        logger.info("checkpoint saved", extra={"step": self.global_steps})
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        logger.info("RL goes on", extra={"after_step": self.global_steps})
+
     def _write_metrics(self) -> None:
         """One line for each step; the command that waits for the run reads it as it grows."""
         timing = self.timing_raw
@@ -160,6 +171,12 @@ class CurriculumTrainer(PPOTrainerSync):
             "sync_s": timing.get("update_weights"),
             "step_s": time.monotonic() - self._step_started,
         }
+        logger.debug("weights synced", extra={"step": line["step"], "sync_s": line["sync_s"]})
+        names = ("step", "reward", "ex", "num_dropped", "generate_s", "update_s", "step_s")
+        logger.info("RL step ends", extra={name: line.get(name) for name in names})
+        if self._logprob_diff is not None:
+            difference = {"step": line["step"], "logprob_diff": self._logprob_diff}
+            logger.info("rollout and learner compared", extra=difference)
         with self._metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -199,6 +216,7 @@ class _TaskRunner(_Runner):
     """verl's task runner, with our actors started first and our trainer class."""
 
     def run(self, config: DictConfig) -> None:
+        log.follow()
         plugin.require()
         run = RunConfig.model_validate_json(config.mtsql.run)
         dataset = load_run_data(run)
@@ -210,6 +228,7 @@ class _TaskRunner(_Runner):
         self._recorder = Recorder.options(name=RECORDER, namespace=NAMESPACE).remote(
             Path(config.mtsql.trajectories)
         )
+        logger.info("task runner starts", extra={"databases": len(dataset.databases)})
         verl_trainer.TRAINER_REGISTRY["sync"] = CurriculumTrainer
         super().run(config)
 

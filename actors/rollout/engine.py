@@ -1,6 +1,7 @@
 """vLLM for evaluation and sampling, its core in a process of its own: tokens in, tokens out."""
 
 import itertools
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from actors.rollout.codec import model_codec
 from actors.rollout.play import ModelFault, Sampled
 from mtsql.config.run import RunConfig
 from mtsql.garbage import long_lived_objects
+
+logger = logging.getLogger(__name__)
 
 
 class EngineDiedError(Exception):
@@ -61,10 +64,12 @@ class Engine:
             ):
                 final = output
         except EngineDeadError as error:
+            logger.error("vLLM's engine died", exc_info=error)
             raise EngineDiedError(
                 "vLLM's engine died: see what it said above, in the log"
             ) from error
         except EngineGenerateError as error:
+            logger.warning("vLLM failed a request", exc_info=error)
             raise ModelFault(f"vLLM failed: {error.__cause__ or error}") from error
         token_ids = tuple(final.outputs[0].token_ids) if final is not None else ()
         self.num_tokens += len(token_ids)
@@ -127,7 +132,9 @@ async def engine(
     """Start vLLM on a model folder and stop it, with its processes, at the end."""
     arguments = AsyncEngineArgs(**engine_arguments(model, config, device))
     end_of_turn = model_codec(model, config).end_of_turn
+    logger.info("vLLM starts", extra={"model": model, "device": device})
     llm = _QuietLLM.from_engine_args(arguments)
+    logger.info("vLLM is up", extra={"model": model})
     with long_lived_objects():  # torch, transformers and vLLM
         try:
             yield Engine(llm, temperature=temperature, end_of_turn=end_of_turn)

@@ -1,5 +1,6 @@
 """The one place that plays a turn in tokens: environment, model, reward, record."""
 
+import logging
 from typing import Any
 
 from actors.rollout.codec import codec_for, token_counter
@@ -13,6 +14,9 @@ from mtsql.protocol import DIALECTS
 from mtsql.rewards.score import score
 from mtsql.sql.records import QueryLimits, SqlExecutor
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
+from mtsql.trajectory.records import Ending
+
+logger = logging.getLogger(__name__)
 
 
 class Player:
@@ -61,6 +65,9 @@ class Player:
         )
         trajectory, tokens = await play(env, self._codec, sample, self._environment)
         reward = score(trajectory, self._reward)
+        if trajectory.ending is Ending.INFRA_FAULT:
+            what = {"turn": trajectory.turn_id, "policy": label.policy, "fault": trajectory.fault}
+            logger.warning("trajectory lost to a fault", extra=what)
         return attempt_at(
             spec, trajectory=trajectory, tokens=tokens, reward=reward, label=label, group=group
         )

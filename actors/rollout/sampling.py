@@ -7,6 +7,7 @@ and each message's random numbers from the names of what it belongs to.
 import asyncio
 import hashlib
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from mtsql.sql.records import SqlExecutor
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending
 from mtsql.trajectory.store import read_turn_ids, write_trajectories
+
+logger = logging.getLogger(__name__)
 
 MAX_RETRIES = 2
 """Of a sample that ends as INFRA_FAULT; the last attempt is stored as it is."""
@@ -180,6 +183,8 @@ class Sampler:
                     # Not in a thread, which would go on when this is cancelled; the engine has
                     # work for the 50 ms that 640 trajectories take.
                     write_trajectories(file.path, rows)
+                    what = {"file": file.path, "done": num_done, "of": num_all}
+                    logger.info("samples written", extra=what)
                     for _ in rows:
                         room.release()
 
@@ -195,7 +200,10 @@ class Sampler:
     async def row(self, spec: TurnSpec, attempt: int) -> Attempt:
         """One sample, played again when the machinery fails."""
         turn_id = spec.turn.turn_id
-        for _ in range(1 + MAX_RETRIES):
+        for num_tries in range(1 + MAX_RETRIES):
+            if num_tries:
+                what = {"turn": turn_id, "sample": attempt, "tries": num_tries}
+                logger.warning("sample played again", extra=what)
             played = await self._player.attempt(
                 spec, self._seeded(turn_id, attempt), label=self._label, group=turn_id
             )

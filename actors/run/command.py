@@ -3,12 +3,14 @@
 Imports nothing heavy, so that the command answers at once and Ctrl-C is always heard.
 """
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from actors import log
 from actors.run.checks import check_data, check_model, check_models, check_template
 from actors.run.folder import note_of, open_run, taken_back
 from actors.run.machine import device_of
@@ -25,12 +27,21 @@ from mtsql.runs.rounds import is_needless
 from mtsql.runs.stages import Stage, stage_named, stages_of
 from mtsql.runs.summary import write_summary
 
+logger = logging.getLogger(__name__)
 
-def train(config: RunConfig, *, restart: bool = False, console: Console | None = None) -> Path:
+
+def train(
+    config: RunConfig,
+    *,
+    restart: bool = False,
+    log_level: str = "info",
+    console: Console | None = None,
+) -> Path:
     """Run every stage of a recipe that has not run yet, then write summary and report.
 
     Args:
         restart: forget an earlier run in the same folder.
+        log_level: lowest level of the records in RUN/logs/mtsql.jsonl.
 
     Returns:
         The run's folder.
@@ -39,7 +50,13 @@ def train(config: RunConfig, *, restart: bool = False, console: Console | None =
         UserError: a mistake in recipe, data, model or machine.
         StageFailed: a stage broke; its text says whether the same command resumes it.
     """
-    return _run_stages(config, stages_of(config), restart=restart, console=console or Console())
+    return _run_stages(
+        config,
+        stages_of(config),
+        restart=restart,
+        log_level=log_level,
+        console=console or Console(),
+    )
 
 
 def selftaught(
@@ -47,6 +64,7 @@ def selftaught(
     *,
     rounds: int | None = None,
     restart: bool = False,
+    log_level: str = "info",
     console: Console | None = None,
 ) -> Path:
     """Run a recipe up to the end of its self-taught rounds; `train` goes on from there.
@@ -66,11 +84,18 @@ def selftaught(
         taught = config.selftaught.model_copy(update={"rounds": rounds})
         config = config.model_copy(update={"selftaught": taught})
     stages = [stage for stage in stages_of(config) if stage.kind.part != "after"]
-    return _run_stages(config, stages, restart=restart, console=console or Console())
+    return _run_stages(
+        config, stages, restart=restart, log_level=log_level, console=console or Console()
+    )
 
 
 def _run_stages(
-    config: RunConfig, stages: Sequence[Stage], *, restart: bool, console: Console
+    config: RunConfig,
+    stages: Sequence[Stage],
+    *,
+    restart: bool,
+    log_level: str,
+    console: Console,
 ) -> Path:
     device = device_of(config)
     check_models(config, device)
@@ -78,15 +103,21 @@ def _run_stages(
     with taken_back(config.folder):
         run = open_run(config, device, restart=restart)
         console.print(f"[bold]{config.name}[/bold] on {device}, in {run.path}")
-        with owned_processes():
+        with log.written_to(run.log, log_level), owned_processes():
+            what = {"recipe": config.name, "device": device, "folder": run.path}
+            logger.info("run begins", extra=what | {"stages": [stage.name for stage in stages]})
             for stage in stages:
-                if not is_needless(run, stage):
+                if is_needless(run, stage):
+                    logger.info("stage left out: nothing new to learn", extra={"of": stage.name})
+                else:
                     run_stage(stage, config, device, run, console)
     from mtsql.report.page import write_report  # imports matplotlib
     from mtsql.report.scores import summary_tables
 
-    summary = write_summary(run)
-    report = write_report(run)
+    with log.written_to(run.log, log_level):
+        summary = write_summary(run)
+        report = write_report(run)
+        logger.info("run ends", extra={"wall_s": sum(summary.wall_s.values())})
     for table in summary_tables(summary):
         console.print(table)
     console.print(f"report: {report}")
@@ -101,6 +132,7 @@ def evaluate(
     splits: Sequence[str] | None,
     histories: Sequence[HistoryMode] | None,
     out: Path | None,
+    log_level: str = "info",
     console: Console | None = None,
 ) -> Path:
     """Evaluate one model with a recipe's data and environment.
@@ -109,6 +141,8 @@ def evaluate(
         model: a Hugging Face folder; None takes `policy` of the recipe's run.
         policy: `warm_start`, `round_N` or `rl`; with `model`, only a label.
         out: folder for the result; None: `RUN/evaluation`.
+        log_level: lowest level of the records in the log of the recipe's run; those of an
+            evaluation without a run stay only if it fails.
 
     Returns:
         The folder that holds `POLICY-HISTORY.json`.
@@ -145,7 +179,10 @@ def evaluate(
     with taken_back(scratch.path):
         scratch.make()
         write_record(scratch.note, note_of(recipe, device, request))
-        with owned_processes():
+        log_file = run.log if run.is_run else scratch.log
+        with log.written_to(log_file, log_level), owned_processes():
+            what = {"model": chosen, "policy": policy, "out": target, "device": device}
+            logger.info("evaluation begins", extra=what)
             run_stage(stage_named("evaluate"), recipe, device, scratch, console)
     shutil.rmtree(scratch.path)
     return target

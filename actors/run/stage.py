@@ -1,5 +1,6 @@
 """One stage in its own process: started, followed, its end read."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from actors import log
 from actors.failures import death_of
 from actors.run.checks import check_databases_again, check_disk_after
 from actors.run.machine import process_environment
@@ -19,6 +21,8 @@ from mtsql.files import write_record
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.records import Failure, StageEnd
 from mtsql.runs.stages import Stage
+
+logger = logging.getLogger(__name__)
 
 
 class StageFailed(Exception):
@@ -63,25 +67,31 @@ def run_stage(
     """
     if run.stage_end(stage.name).exists():
         console.print(f"{stage.title}: done before, kept")
+        logger.info("stage kept", extra={"of": stage.name})
         return
     run.stage_error(stage.name).unlink(missing_ok=True)
     run.progress.unlink(missing_ok=True)
-    log = run.stage_log(stage.name)
+    output_file = run.stage_log(stage.name)
+    logger.info("stage starts", extra={"of": stage.name, "output": output_file})
     started = time.monotonic()
-    with log.open("ab") as output:
+    with output_file.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "actors.stages", stage.name, str(run.path)],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=process_environment(config, device),
+            env=process_environment(config, device) | log.variables(stage.name),
             start_new_session=True,
         )
         try:
             follow(process, stage, config, run, console)
         finally:
             end_processes()
+    wall_s = time.monotonic() - started
     failure = None if process.returncode == 0 else _failure(stage, run, process.returncode)
+    if failure is not None:
+        what = {"of": stage.name, "wall_s": wall_s, "exit_code": process.returncode}
+        logger.error("stage failed", extra=what | failure.model_dump())
     if failure is not None and failure.kind in ("user", "machine"):
         raise (MachineError if failure.kind == "machine" else UserError)(failure.reason)
     if stage.kind.key != "data":
@@ -89,9 +99,9 @@ def run_stage(
         check_databases_again(stage, config)
     if failure is not None:
         check_disk_after(run.path, stage)
-        raise StageFailed(failure, title=stage.title, log=log)
-    wall_s = time.monotonic() - started
+        raise StageFailed(failure, title=stage.title, log=output_file)
     write_record(run.stage_end(stage.name), StageEnd(wall_s=wall_s))
+    logger.info("stage ends", extra={"of": stage.name, "wall_s": wall_s})
     console.print(f"{stage.title}: {wall_s:.0f} s")
 
 

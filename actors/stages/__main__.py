@@ -5,11 +5,13 @@ ends with one record in `stages/STAGE.error`; the exit code is 2 if a user or th
 """
 
 import errno
+import logging
 import signal
 import sys
 import traceback
 from pathlib import Path
 
+from actors import log
 from actors.failures import failure_of
 from actors.run.processes import adopt_orphans, end_processes, kill_as_interrupt
 from actors.stages.context import load_context
@@ -19,6 +21,8 @@ from mtsql.files import write_record
 from mtsql.parent import die_with_parent
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.stages import stage_named
+
+logger = logging.getLogger(__name__)
 
 CLEAN_UP_WITHIN_S = 15.0
 """Of a stage whose command was killed; what is saved by then stays."""
@@ -41,15 +45,20 @@ def main() -> int:
     adopt_orphans()
     die_with_parent(by=signal.SIGTERM)
     stage, run = sys.argv[1], RunFolder(Path(sys.argv[2]))
+    log.follow()
+    logger.debug("stage process starts", extra={"run": run.path})
     try:
         with kill_as_interrupt(within_s=CLEAN_UP_WITHIN_S):
             _run(stage, run)
     except KeyboardInterrupt:
+        logger.warning("stage interrupted")
         end_processes()
         return 130
-    except Exception as error:  # noqa: BLE001 - the boundary: every failure of a stage is recorded
+    except Exception as error:
         failure = failure_of(error)
         write_record(run.stage_error(stage), failure)
+        level = logging.WARNING if failure.kind == "user" else logging.ERROR
+        logger.log(level, "stage process failed", exc_info=error, extra=failure.model_dump())
         traceback.print_exc()
         return 2 if failure.kind in ("user", "machine") else 1
     return 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,8 @@ from mtsql.runs.folder import FineTuneFolder
 from mtsql.runs.records import CheckpointNote, CheckpointScore
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Label
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int, str], None]
 """Told (what, done, all, unit)."""
@@ -81,6 +84,11 @@ def fine_tune(
         _write_metrics(metrics, sft.metrics(folder.checkpoints), checkpoints)
         # Last: the model's presence says that everything before it is whole.
         chosen.folder.rename(folder.model)
+        what = {"step": chosen.step, "ex": chosen.ex, "val_loss": chosen.val_loss}
+        what |= {"of": len(checkpoints), "model": folder.model}
+        logger.info("checkpoint chosen", extra=what)
+    else:
+        logger.info("model kept", extra={"model": folder.model})
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return folder.model
 
@@ -141,6 +149,8 @@ async def _played(
                 num_judged=sum(verdict is not None for verdict in verdicts),
             )
             _write_note(note, done, None)
+            what = {"step": one.step, "right": done[number].num_right}
+            logger.info("checkpoint played", extra=what | {"judged": done[number].num_judged})
     return done
 
 

@@ -1,9 +1,13 @@
 """The data stage: the embedded dataset, or a release made ready."""
 
+import logging
+
 from actors.stages.context import StageContext
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
 from mtsql.data.prepare import prepare
+
+logger = logging.getLogger(__name__)
 
 
 def data_stage(context: StageContext) -> None:
@@ -15,7 +19,9 @@ def data_stage(context: StageContext) -> None:
     config, data = context.config, context.config.data
     if config.data_folder.exists():
         load_dataset(config.data_folder)
+        logger.info("data kept", extra={"folder": config.data_folder})
         return
+    logger.info("data are made", extra={"folder": config.data_folder, "source": data.source})
     if data.source == "embedded":
         sizes = {
             "num_train": data.num_train_dialogues,

@@ -1,6 +1,7 @@
 """Greedy evaluation: vLLM, the environment of training, whole dialogues."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,6 +24,8 @@ from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.records import Ending
 from mtsql.trajectory.store import write_trajectories
+
+logger = logging.getLogger(__name__)
 
 
 def scored_turn(attempt: Attempt) -> ScoredTurn:
@@ -119,6 +122,8 @@ async def evaluate(
         player = player_of(config, pool, tokenizer)
         for history in histories:
             started = time.monotonic()
+            what = {"policy": policy, "history": history}
+            logger.info("evaluation plays", extra=what | {"model": model})
             tokens_before = sample.num_tokens
             labels = {
                 name: Label(policy=policy, split=name, history_mode=history) for name in names
@@ -136,6 +141,10 @@ async def evaluate(
             check_databases(config.data_folder)
             turns = [scored_turn(attempt) for attempt in attempts]
             write_trajectories(trajectories / played_name(policy, history), attempts)
+            scores = scores_by_split(turns, names, config.evaluation.num_bootstrap)
+            ex = scores["all"].ex.question_match
+            counts = {"ex": ex.share, "judged": ex.num_judged, "unjudged": ex.num_unjudged}
+            logger.info("evaluation written", extra=what | counts)
             write_evaluation(
                 out,
                 Evaluation(
@@ -145,7 +154,7 @@ async def evaluate(
                     sampled_tokens=sample.num_tokens - tokens_before,
                     abilities=ability_metrics([attempt.trajectory for attempt in attempts]),
                     turns=tuple(turns),
-                    **scores_by_split(turns, names, config.evaluation.num_bootstrap),
+                    **scores,
                 ),
             )
 

@@ -1,6 +1,7 @@
 """The stages of a self-taught round; each reads what the one before it wrote."""
 
 import asyncio
+import logging
 from random import Random
 
 from actors.rollout.turns import gold_specs, load_run_data
@@ -18,6 +19,8 @@ from mtsql.trajectory.store import (
     read_trajectories,
     write_trajectories,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def drawn_items(specs: list[TurnSpec], taught: SelfTaughtConfig, seed: int) -> list[TurnSpec]:
@@ -43,6 +46,7 @@ def sample_stage(context: StageContext, number: int) -> None:
 
     dataset = load_run_data(context.config)
     items, samples = unsolved_items(context, number, dataset), context.run.round(number).samples
+    logger.info("round samples", extra={"round": number, "unsolved": len(items)})
     if not items:
         # All is solved: a round without samples, which keeps nothing.
         write_trajectories(samples / "00000.parquet", [])
@@ -77,6 +81,9 @@ def select_stage(context: StageContext, number: int) -> None:
         progress=lambda done, total: context.report("files read", done, total, "files"),
     )
     write_trajectories(folder.selected, load_selected(folder.samples, selection))
+    figures = selection.figures
+    counts = figures.funnel.model_dump() | figures.coverage.model_dump()
+    logger.info("round selected", extra={"round": number, **counts})
     # Last: its presence says that the trajectories are there.
     selection.write(folder.selection)
 
@@ -97,6 +104,7 @@ def fine_tune_stage(context: StageContext, number: int) -> None:
         facts = write_rows(rows, folder, taught.fine_tune, seed=context.config.seed)
         # Last: its presence says that the rows are whole.
         write_record(folder.facts, facts)
+        logger.info("round learns", extra={"round": number, **facts.model_dump()})
     fine_tune(
         context.config,
         taught.fine_tune,
@@ -122,5 +130,7 @@ def replayed(context: StageContext, number: int, num_drawn: int) -> list[Attempt
     right = [
         one.row for one in read_samples(path) if one.is_valid and one.num_interactions >= least
     ]
+    what = {"round": number, "wanted": num_drawn, "to_draw_from": len(right)}
+    logger.info("scripts replayed", extra=what)
     draws = Random(f"{context.config.seed}/replay/{number}")
     return read_rows(path, sorted(draws.sample(right, min(num_drawn, len(right)))))

@@ -1,6 +1,7 @@
 """The warm start's rows: scripted trajectories in tokens, and a tiny model if asked for."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.records import Trajectory
 from mtsql.trajectory.store import write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
+
+logger = logging.getLogger(__name__)
 
 
 async def _scripts(
@@ -109,6 +112,7 @@ def prepare_rows(
         call_format = model_codec(config.model.path, config).call_format
     dataset = load_run_data(config)
     specs = gold_specs(dataset, "train")
+    logger.info("scripts are played", extra={"turns": len(specs)})
     whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, call_format, progress))
     scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]
     by_turn = {spec.turn.turn_id: spec for spec in specs}
@@ -180,4 +184,6 @@ def prepare_rows(
         **dict(script_facts(learned_whole)),
     )
     write_record(folder.facts, facts)
+    counts = facts.model_dump(exclude={"mistakes", "shares"})
+    logger.info("scripted rows written", extra={"base": base, **counts})
     return base

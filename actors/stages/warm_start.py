@@ -1,5 +1,6 @@
 """The warm start: scripted trajectories in tokens, then a fine-tuning on them."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from actors.stages.checkpoints import fine_tune
 from actors.stages.context import StageContext
 from actors.stages.scripted_rows import prepare_rows
 from mtsql.files import write_whole
+
+logger = logging.getLogger(__name__)
 
 
 def warm_start_stage(context: StageContext) -> None:
@@ -26,6 +29,8 @@ def warm_start_stage(context: StageContext) -> None:
         )
         # Written last: its presence says that everything before it is whole.
         write_whole(folder.base_note, str(base))
+    else:
+        logger.info("scripted rows kept", extra={"folder": folder.path})
     fine_tune(
         config,
         config.warm_start,

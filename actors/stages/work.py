@@ -1,15 +1,19 @@
 """Which function does the work of a stage, and on which machine it runs."""
 
+import logging
 import platform
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from actors import log
 from actors.failures import Failed, failure_of
 from actors.stages.context import StageContext, load_context
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.records import Failure
 from mtsql.runs.stages import Stage, stage_named
+
+logger = logging.getLogger(__name__)
 
 
 def work_of(stage: Stage) -> Callable[[StageContext], None]:
@@ -77,8 +81,9 @@ def run_here_or_there(stage: Stage, context: StageContext) -> None:
         return
     import ray
 
+    logger.info("stage goes to a GPU node", extra={"of": stage.name, "cluster": address})
     num_gpus = context.config.machine.gpus_per_node if context.device == "gpu" else 0
-    ray.init(address=address, namespace="mtsql")
+    ray.init(address=address, namespace="mtsql", runtime_env={"env_vars": log.variables()})
     # A failed stage is resumed by a person or a supervisor, never silently run twice.
     task = ray.remote(num_gpus=num_gpus, num_cpus=1, max_retries=0)(_run_there)
     failure = ray.get(task.remote(stage.name, context.run.path.absolute()))
@@ -88,9 +93,11 @@ def run_here_or_there(stage: Stage, context: StageContext) -> None:
 
 def _run_there(stage: str, folder: Path) -> Failure | None:
     """Why the stage has failed, with its place on that node; None if it has not."""
+    log.follow()
     try:
         work_of(stage_named(stage))(load_context(RunFolder(folder)))
-    except Exception as error:  # noqa: BLE001 - the boundary: the record travels, not the exception
+    except Exception as error:
         traceback.print_exc()
+        logger.error("stage failed on its node", exc_info=error)
         return failure_of(error, actor=f"the task on node {platform.node()}")
     return None

@@ -10,6 +10,7 @@
 A file that is not there yet is named where its section would stand.
 """
 
+import logging
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,8 @@ from mtsql.report.trajectories import newest_played, trajectories_section
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import read_rows
 from mtsql.runs.stages import round_policy
+
+logger = logging.getLogger(__name__)
 
 
 def write_report(run: RunFolder) -> Path:
@@ -51,4 +54,5 @@ def write_report(run: RunFolder) -> Path:
     template = files("mtsql.report").joinpath("template.html").read_text(encoding="utf-8")
     title = escape(f"MTSQL run {run.path.resolve().name}")
     page = Template(template).substitute(title=title, body=body)
+    logger.info("report written", extra={"report": run.report, "chars": len(page)})
     return write_whole(run.report, page)

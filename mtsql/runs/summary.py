@@ -1,5 +1,6 @@
 """A run in numbers: `summary.json`, read by people, the report and other programs."""
 
+import logging
 from collections.abc import Sequence
 
 from mtsql.config.environment import HistoryMode
@@ -21,6 +22,8 @@ from mtsql.runs.records import (
 from mtsql.runs.rounds import rounds_of
 from mtsql.runs.stages import round_policy
 
+logger = logging.getLogger(__name__)
+
 
 def write_summary(run: RunFolder) -> Summary:
     """Write `summary.json` and return what it holds.
@@ -30,6 +33,7 @@ def write_summary(run: RunFolder) -> Summary:
     """
     summary = summarise_run(run)
     write_record(run.summary, summary)
+    logger.info("summary written", extra={"summary": run.summary, "turns": summary.turns})
     return summary
 
 

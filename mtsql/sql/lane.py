@@ -8,6 +8,7 @@ verdict depends on the lane. A lane decides who gets which job, who is killed an
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -15,6 +16,8 @@ from typing import Any
 
 from mtsql.sql.calls import Job
 from mtsql.sql.process import WorkerProcess, WorkerSpec
+
+logger = logging.getLogger(__name__)
 
 GRACE_S = 1.0
 """How far a worker may overrun a soft limit before it is killed."""
@@ -135,6 +138,9 @@ class Lane:
             limit_s = OPEN_WITHIN_S if worker.is_opening else soft_limit_s + GRACE_S
             if worker.head_age_s > limit_s:
                 self.num_killed += 1
+                age_s = round(worker.head_age_s, 2)
+                what = {"worker": worker.pid, "age_s": age_s, "limit_s": limit_s}
+                logger.warning("worker killed", extra=what)
                 worker.kill()
 
     def _dispatch(self) -> None:
@@ -194,6 +200,7 @@ class Lane:
 
     def _worker_ready(self, worker: WorkerProcess) -> None:
         self._num_start_failures = 0
+        logger.debug("worker ready", extra={"worker": worker.pid})
         self._changed.set()
         self.put(())
 
@@ -212,6 +219,7 @@ class Lane:
         self._run(worker.gone())
         if worker.is_ready and not worker.is_killed:
             self.num_lost += 1
+            logger.warning("worker lost", extra={"worker": worker.pid})
         if worker.outstanding:
             head = worker.outstanding.popleft()
             if worker.is_killed and not worker.is_opening:
@@ -221,7 +229,10 @@ class Lane:
         delay_s = 0.0
         if not worker.is_ready:
             self._num_start_failures += 1
+            what = {"failures": self._num_start_failures}
+            logger.error("worker does not start", extra=what)
             delay_s = min(0.1 * 2**self._num_start_failures, self._max_backoff_s)
             self._changed.set()
+        logger.info("worker replaced", extra={"delay_s": delay_s})
         self._spawn(delay_s=delay_s)
         self.put(worker.outstanding, first=True)

@@ -10,8 +10,9 @@ its limits costs one worker, which is replaced.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,8 @@ from mtsql.sql.process import Template, WorkerSpec
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
 from mtsql.sql.registry import LOOK_EVERY_S, Database
 from mtsql.sql.wire import RequestRow, encode, request_row
+
+logger = logging.getLogger(__name__)
 
 QUICK_LIMITS = QueryLimits(timeout_s=0.02, max_vm_steps=500_000)
 """Benchmark queries need far less (0.03 ms at the median); a runaway delays others by 20 ms."""
@@ -164,6 +167,8 @@ class LocalPool:
                 "SQL workers do not start: see the lines above, or give them more than "
                 f"{self._memory_mb} MB (memory_mb)"
             )
+        what = {"workers": self.worker_pids, "databases": len(self._databases)}
+        logger.info("SQL pool starts", extra=what)
         self._last_tick_s = self._loop.time()
         self._timer = self._loop.call_later(TICK_S, self._tick)
 
@@ -172,6 +177,7 @@ class LocalPool:
         if self._is_closed or self._loop is None:
             return
         self._is_closed = True
+        logger.info("SQL pool ends", extra=asdict(self.stats()))
         if self._timer is not None:
             self._timer.cancel()
         closed = await asyncio.gather(*(lane.close() for lane in self._lanes))
@@ -325,6 +331,7 @@ class LocalPool:
         self._finish(job, payload)
 
     def _go_slow(self, job: Job) -> None:
+        logger.debug("query goes slow", extra={"database": job.db_id})
         self._num_slow += 1
         if self._num_without_slot < self._max_in_flight:
             job.has_slot = False
@@ -333,6 +340,8 @@ class LocalPool:
         self._slow.put((job,))
 
     def _overran(self, job: Job) -> None:
+        what = {"database": job.db_id, "timeout_s": job.timeout_s}
+        logger.warning("query killed with its worker", extra=what)
         message = f"killed: it ran on after its limit of {job.timeout_s:g} seconds"
         result = QueryResult(
             status=QueryStatus.INTERRUPTED,
@@ -352,15 +361,18 @@ class LocalPool:
         if num_losses < MAX_LOSSES or (is_one_event and num_losses <= 2 * self._num_workers):
             self._quick.put((job,), first=True)
         elif any(map(self._template.has_crashed, job.lost_pids)):
+            logger.warning("query crashes the engine", extra={"database": job.db_id})
             # Else a model could stay unscored at will.
             payload = encode(failed(QueryStatus.ERROR, ErrorKind.OTHER, ENGINE_CRASH))
             self._cache.put(job.key, payload)
             self._finish(job, payload)
         else:
             message = f"{num_losses} SQL workers died while running this query"
+            logger.error("query given up", extra={"database": job.db_id, "losses": num_losses})
             self._finish(job, encode(_fault(ErrorKind.WORKER_LOST, message)))
 
     def _broken(self, job: Job) -> None:
+        logger.error("query without a worker", extra={"database": job.db_id})
         fault = _fault(ErrorKind.WORKER_LOST, "no SQL worker can be started")
         self._finish(job, encode(fault))
 

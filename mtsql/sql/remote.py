@@ -8,6 +8,7 @@ no caller waits for another one's long query.
 
 import asyncio
 import itertools
+import logging
 import marshal
 import os
 import secrets
@@ -22,6 +23,8 @@ from mtsql.sql.engine import ErrorKind, failed
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryRequest, QueryResult, QueryStatus
 from mtsql.sql.wire import HEADER_BYTES, FrameReader, RequestRow, encode, frame, request_row
+
+logger = logging.getLogger(__name__)
 
 MAX_SENT = 256
 """Requests in one message: the server takes the next one when these are queued."""
@@ -280,5 +283,6 @@ class _Link(asyncio.Protocol):
     def _fail(self, asked: _Asked, reason: str) -> None:
         del self._under_way[asked.row[0]]
         message = f"the SQL pool cannot be reached: {reason}"
+        logger.warning("SQL request fails", extra={"reason": reason})
         fault = failed(QueryStatus.INFRA_FAULT, ErrorKind.POOL_UNREACHABLE, message)
         asked.call.fill(asked.place, encode(fault))

@@ -4,7 +4,14 @@ import argparse
 import re
 from pathlib import Path
 
-from recipes.commands.shared import Commands, add_command, add_recipe, config_of, exit_code_of
+from recipes.commands.shared import (
+    Commands,
+    add_command,
+    add_log_level,
+    add_recipe,
+    config_of,
+    exit_code_of,
+)
 
 
 def add(commands: Commands) -> None:
@@ -22,6 +29,7 @@ def add(commands: Commands) -> None:
         help="what memory holds of earlier turns; repeatable (default: the recipe's)",
     )
     parser.add_argument("--out", type=Path, help="folder for scores and trajectories")
+    add_log_level(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
             splits=tuple(arguments.split or config.evaluation.splits),
             histories=tuple(arguments.history or config.evaluation.histories),
             out=arguments.out,
+            log_level=arguments.log_level,
         )
     )
 

@@ -5,6 +5,7 @@ import argparse
 from recipes.commands.shared import (
     Commands,
     add_command,
+    add_log_level,
     add_recipe,
     add_restart,
     config_of,
@@ -21,6 +22,7 @@ def add(commands: Commands) -> None:
         "--rounds", type=positive, metavar="N", help="rounds in all (default: the recipe's)"
     )
     add_restart(parser)
+    add_log_level(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,5 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     from actors.run.command import selftaught
 
     return exit_code_of(
-        lambda: selftaught(config, rounds=arguments.rounds, restart=arguments.restart)
+        lambda: selftaught(
+            config,
+            rounds=arguments.rounds,
+            restart=arguments.restart,
+            log_level=arguments.log_level,
+        )
     )

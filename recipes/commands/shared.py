@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace], int]
 """A command's deed: it returns the exit code."""
+LOG_LEVELS = ("debug", "info", "warning", "error")
 STACK = ("torch", "ray", "verl", "vllm", "transformers")
 """What training and evaluation need beyond the core."""
 
@@ -45,6 +46,15 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 def add_restart(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--restart", action="store_true", help="start anew instead of resuming the run's folder"
+    )
+
+
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default="info",
+        help="lowest level in RUN_DIR/logs/mtsql.jsonl (default: info)",
     )
 
 

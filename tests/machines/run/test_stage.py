@@ -1,5 +1,6 @@
 """A stage's failure is a record, whoever met it: the stage, a rank, Ray; or nobody, when killed."""
 
+import json
 import signal
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from actors import log
 from actors.failures import Failed, death_of, failure_of
 from actors.run.folder import open_run
 from actors.run.stage import StageFailed, run_stage
@@ -141,3 +143,19 @@ def test_what_ray_wraps_is_unwrapped() -> None:
         assert failure.actor == "Ray actor WorkerDict.fit"
     mistake = exceptions.RayTaskError("f", "ray::Pool.name() ...", DataError("a: b"), "p", 1, "x")
     assert (failure_of(mistake).kind, failure_of(mistake).reason) == ("user", "a: b")
+
+
+def test_what_a_stage_logs_and_what_it_prints_are_two_files(fail, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with log.written_to(run.log, "info"):
+        fail('raise ValueError("low")')
+    lines = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+    said = [(line["message"], line["stage"], line.get("kind")) for line in lines]
+    assert said == [
+        ("stage starts", None, None),
+        ("stage process failed", "data", "refusal"),
+        ("stage failed", None, "refusal"),
+    ]
+    assert lines[1]["exception"].endswith("ValueError: low")
+    assert run.stage_log("data").read_text().startswith("begins")
+    assert "begins" not in run.log.read_text()
