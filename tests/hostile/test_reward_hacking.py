@@ -25,7 +25,7 @@ from envs.turn import TurnEnv
 from helpers.messages import ANSWER, EXECUTE, correct, judge, propose
 from helpers.shops import SCHEMA
 from helpers.steps import scored
-from hostile.hacks import GOLD, HACKS, INJECTION, LOOK, WRONG, Hack, recall
+from hostile.hacks import GOLD, HACKS, INJECTION, LOOK, WRONG, Hack, recall, says
 from hostile.translate import Inexpressible, translated
 from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.reward import RewardConfig
@@ -66,7 +66,7 @@ DIALOGUE = Dialogue(
 SPECS = turn_specs(DIALOGUE, SCHEMA)
 
 
-async def played(hack, pool, dialect="actions", **options):
+async def played(hack, pool, dialect: DialectName = "actions", **options):
     config = CONFIG.model_copy(update={"dialect": dialect, **options})
     env = TurnEnv(SPECS[hack.turn], pool, config, LIMITS)
     await env.start()
@@ -132,8 +132,7 @@ async def compared(hack, pool, dialect):
         return await played(Hack(name=hack.name, play=policy, turn=hack.turn), pool, dialect)
 
     staged = await twin(order) if hack.is_staged else None
-    answer = [propose(facts[last][0]), ANSWER]
-    blind = await say(lambda: (message for message in answer))
+    blind = await say(says(propose(facts[last][0]), ANSWER))
     return Compared(hack, trajectory, await twin([last]), staged, blind)
 
 
@@ -266,7 +265,7 @@ def truncated(database):
         checked = [] if word is None else [word("pass" if sql == GOLD else "fail")]
 
         async def say(*messages, max_steps):
-            hack = Hack(name=last, play=lambda: (one for one in messages))
+            hack = Hack(name=last, play=says(*messages))
             return await played(hack, pool, dialect, max_steps=max_steps)
 
         # In mtsql_r1 the proposal is part of the look, and the verdict of another message.
