@@ -34,7 +34,7 @@ class SqlPool:
     def __init__(self, databases: Mapping[str, str | Path], options: Mapping[str, int]) -> None:
         log.follow()
         self._databases = dict(databases)
-        self._options = dict(options)
+        self._options: dict[str, Any] = dict(options)
         self._start: asyncio.Task[tuple[LocalPool, str]] | None = None
 
     async def name(self) -> str:

@@ -66,7 +66,8 @@ def answer(
         with requests.open() as file, monkeypatch.context() as patch:
             patch.setattr(sys, "stdin", file)
             code = main(["sql", *words, "--jsonl"])
-        return code, *capsysbinary.readouterr()
+        out, err = capsysbinary.readouterr()
+        return code, out, err
 
     return answer
 

@@ -722,8 +722,7 @@ def test_bytes_are_counted_as_documented(engine: str, opened: Opened) -> None:
     # Two integers of 8 bytes and "ab": 18 bytes, 3 cells.
     sql = "SELECT 1, 2, 'ab'"
     assert opened.execute(sql, max_bytes=18, max_cells=3).rows == ((1, 2, "ab"),)
-    for small in ({"max_bytes": 17}, {"max_cells": 2}):
-        result = opened.execute(sql, **small)
+    for result in (opened.execute(sql, max_bytes=17), opened.execute(sql, max_cells=2)):
         assert (result.status, result.kind) == (QueryStatus.CAPPED, ErrorKind.ROWS_BYTES)
         assert result.rows == ()
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from helpers.places import ROOT
+from helpers.places import ROOT, TESTS
 from mtsql.dialogue import TurnSpec
 
 pytest.importorskip("torch", reason="the core install holds no tokenizers")
@@ -422,7 +422,7 @@ def test_vllm_draws_differently_in_each_sample_and_the_same_in_each_call(tmp_pat
             str(tmp_path),
         ],
         env=process_environment(vllm_config(tmp_path), "cpu")
-        | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, TESTS, Path(__file__).parent)))},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
