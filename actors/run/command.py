@@ -156,7 +156,6 @@ def evaluate(
         raise ConfigError(
             f"{config.data_folder}: no prepared data; run `mtsql train` or `mtsql data` first"
         )
-    check_template(chosen, config, device)
     evaluation = config.evaluation.model_copy(
         update={
             "splits": tuple(splits or config.evaluation.splits),
@@ -172,6 +171,7 @@ def evaluate(
         }
     )
     check_data(recipe)
+    check_template(chosen, config, device)  # last, for it takes seconds
     # A folder like a run's, for the one stage.
     scratch = RunFolder(target / ".stage")
     shutil.rmtree(scratch.path, ignore_errors=True)

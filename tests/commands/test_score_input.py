@@ -103,10 +103,10 @@ def test_turns_without_numbers_stand_in_the_order_of_their_lines(tmp_path: Path)
             [{"dialogue": 1, "turn": 2}, {}, {"dialogue": 1}],
             "line 3: some turns of dialogue 1 have a number, others none",
         ),
-        ([{}, {"dialogue": 1, "turn": -1}], "line 2: key turn"),
+        ([{}, {"dialogue": 1, "turn": -1}], "line 2: key 'turn'"),
         ([{}, {"id": "\ud800"}], "line 2: key id holds half of a surrogate pair"),
         ([{"gold": "\udfff"}], "line 1: key gold holds half of a surrogate pair"),
-        ([{"pred": "\ud800", "turns": 1}], "line 1: key turns"),
+        ([{"pred": "\ud800", "turns": 1}], "line 1: unknown key 'turns'"),
     ],
 )
 def test_rows_that_are_refused(
