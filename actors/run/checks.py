@@ -37,15 +37,14 @@ def check_model(folder: Path, name: str) -> None:
             raise ModelError(f"{name} {folder}: {kind} without {part} ({pattern}); {fix}")
 
 
-def check_models(config: RunConfig, device: str) -> None:
+def check_models(config: RunConfig) -> None:
     """Every model folder that a recipe names, and not only when a round has been sampled for hours.
 
     Raises:
-        ModelError: one holds no model, or a chat template that cannot serve.
+        ModelError: one holds no model.
     """
     if config.model.path is not None:
         check_model(Path(config.model.path), "model.path")
-        check_template(Path(config.model.path), config, device)
     if config.selftaught is not None and config.selftaught.selection.embedder is not None:
         check_model(config.selftaught.selection.embedder, "selftaught.selection.embedder")
 

@@ -98,8 +98,10 @@ def _run_stages(
     console: Console,
 ) -> Path:
     device = device_of(config)
-    check_models(config, device)
+    check_models(config)
     check_data(config)
+    if config.model.path is not None:
+        check_template(Path(config.model.path), config, device)  # last, for it takes seconds
     with taken_back(config.folder):
         run = open_run(config, device, restart=restart)
         console.print(f"[bold]{config.name}[/bold] on {device}, in {run.path}")
