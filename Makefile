@@ -7,7 +7,7 @@ BIN := .venv/bin
 BOOT := $(or $(PYTHON),python3)
 
 # tests/conftest.py says which tests share a process, and puts the longest first.
-PARALLEL := -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help env demo test fast check format docs lock clean
 .DEFAULT_GOAL := help
@@ -21,8 +21,8 @@ env: ## make .venv from the pinned lock (instant when it is complete)
 demo: env ## train and judge an agent on this machine; report in runs/demo
 	$(BIN)/mtsql train $(RECIPE)
 
-test: env ## the whole test suite
-	$(BIN)/python -m pytest --durations=10
+test: env ## the whole test suite, in JOBS processes
+	$(BIN)/python -m pytest $(PARALLEL) --durations=10
 
 fast: env ## the tests without Ray and without the slow ones, in JOBS processes
 	$(BIN)/python -m pytest $(PARALLEL) -m "not ray and not slow"

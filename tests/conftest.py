@@ -6,12 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
-from helpers.places import ROOT, TESTS, real_data
+from helpers.places import real_data
 
 if TYPE_CHECKING:
     from helpers.postgres_server import PostgresServer
@@ -26,25 +26,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# First, because pytest-xdist reads the groups in its own hook of this name.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For pytest-xdist: what must run in one process, and what must begin first.
+WHOLE_RUNS = (
+    "tests/end_to_end/",
+    "tests/gpu/",
+    "tests/commands/test_bench.py",
+    "tests/machines/test_sql_pool_actor.py",
+)
+"""Tests that start runs or a Ray: two at a time would take each other's cores and limits."""
 
-    A file's tests share a process, so that its fixtures are made once; a file that attacks several
-    engines has one group for each. Whole runs share one process, as two at a time would take each
-    other's cores and limits, and they begin first: they take longest.
-    """
-    if not hasattr(config, "workerinput"):
-        return  # one process runs all, in the order of the files
-    for item in items:
-        group = item.path.relative_to(ROOT).as_posix()
-        if item.get_closest_marker("ray") or group.startswith("tests/end_to_end"):
-            group = "whole runs"
-        elif isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            group += str(item.callspec.params.get("engine", ""))
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not item.path.is_relative_to(TESTS / "end_to_end"))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In several processes a file's tests share one, so that its fixtures are made once, and all
+    whole runs share one."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where it is installed
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "whole runs" if nodeid.startswith(WHOLE_RUNS) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In several processes whole runs begin first, for they take longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(WHOLE_RUNS))
 
 
 status = pytest.StashKey[int]()
