@@ -38,13 +38,23 @@ def line_chart(
     *,
     is_share: bool = False,
     x_label: str = "step",
+    mean_over: int = 1,
 ) -> str:
-    """Lines over steps; `is_share` fixes the y axis to 0..1."""
+    """Lines over steps.
+
+    Args:
+        is_share: the y axis is fixed to 0..1.
+        mean_over: a line is the mean of so many values up to its step, with the values themselves
+            as dots; 1 joins the values.
+    """
 
     def draw(axes: Axes) -> None:
         for (label, ys), colour in zip(lines.items(), _colours(len(lines)), strict=True):
             gapped = [float("nan") if y is None else y for y in ys]
-            marker = "o" if len(xs) < 40 else ""
+            marker = "o" if len(xs) < 40 and mean_over == 1 else ""
+            if mean_over > 1:
+                axes.plot(xs, gapped, ".", color=colour, markersize=2.5, alpha=0.4)
+                gapped = running_mean(ys, mean_over)
             axes.plot(xs, gapped, label=label, color=colour, marker=marker, markersize=2.5)
         if is_share:
             axes.set_ylim(0, 1)
@@ -54,6 +64,15 @@ def line_chart(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return _chart(title, draw, has_legend=len(lines) > 1)
+
+
+def running_mean(ys: Values, over: int) -> list[float]:
+    """The mean of the last `over` values that are there, at each place; nan where there is none."""
+    means: list[float] = []
+    for end in range(1, len(ys) + 1):
+        known = [y for y in ys[max(0, end - over) : end] if y is not None]
+        means.append(sum(known) / len(known) if known else float("nan"))
+    return means
 
 
 def stacked_chart(

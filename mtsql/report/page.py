@@ -21,8 +21,8 @@ from mtsql.files import write_whole
 from mtsql.report.fine_tuning import warm_start_section
 from mtsql.report.rl import rl_section
 from mtsql.report.rounds import rounds_section
-from mtsql.report.scores import evaluation_section, summary_section
-from mtsql.report.trajectories import newest_played, trajectories_section
+from mtsql.report.scores import evaluation_section, stages_section, summary_section
+from mtsql.report.trajectories import example_section, newest_played, trajectories_section
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import read_rows
 from mtsql.runs.stages import round_policy
@@ -41,14 +41,17 @@ def write_report(run: RunFolder) -> Path:
     summary = run.read_summary()
     rounds = () if summary is None else summary.rounds
     metrics = {one.round: read_rows(run.metrics(round_policy(one.round))) for one in rounds}
+    newest = newest_played(run)
     body = "\n".join(
         [
             summary_section(summary),
+            example_section(newest),
             rounds_section(summary, metrics) if summary is not None else "",
             rl_section(read_rows(run.metrics("rl"))),
             evaluation_section(run.read_evaluations()),
             warm_start_section(read_rows(run.metrics("warm_start")), run.read_script_facts()),
-            trajectories_section(newest_played(run)),
+            trajectories_section(newest),
+            stages_section(summary),
         ]
     )
     template = files("mtsql.report").joinpath("template.html").read_text(encoding="utf-8")

@@ -55,6 +55,8 @@ BANDS = (
     ("Curriculum, share of the draws by band", "share/"),
 )
 """Title, and the prefix of the curriculum's keys."""
+MEAN_OVER = 5
+"""Steps whose mean a line shows."""
 TIMES = {
     "generate": "generate_s",
     "log probabilities": "logprob_s",
@@ -81,11 +83,18 @@ def rl_section(written: Sequence[Row]) -> str:
         ("Faults, trajectories", nested(rows, "faults", "")),
         ("Time of a step, seconds", times(rows)),
     )
+    # One step is few turns: its values jump more than the policy moves.
+    over = MEAN_OVER if len(xs) >= 2 * MEAN_OVER else 1
     charts = [
-        *(line_chart(title, xs, ys, is_share=is_share) for title, ys, is_share in lines if ys),
+        *(
+            line_chart(title, xs, ys, is_share=is_share, mean_over=over)
+            for title, ys, is_share in lines
+            if ys
+        ),
         *(stacked_chart(title, xs, parts) for title, parts in stacks if parts),
     ]
-    note = f'<p class="note">{_note(rows, xs)}</p>'
+    note = f'<p class="note">{_note(rows, xs)}'
+    note += f" Lines are means of {over} steps, dots single steps.</p>" if over > 1 else "</p>"
     return section("Reinforcement learning", note, charts_row(charts))
 
 

@@ -26,8 +26,16 @@ def summary_table(summary: Summary) -> Table:
 
 
 def summary_tables(summary: Summary) -> list[Table]:
-    """What a run shows at its end: the headline figures and, if there are any, its rounds."""
+    """What a run shows at its end: the headline figures, EX by split, and its rounds."""
     tables = [summary_table(summary)]
+    header, rows = _split_rows(summary)
+    if rows:
+        splits = Table(title="EX by split, gold history")
+        for name in header:
+            splits.add_column(name, justify="right" if name else "left")
+        for cells in rows:
+            splits.add_row(*cells)
+        tables.append(splits)
     if summary.rounds:
         rounds = Table(title="self-taught rounds", caption=NOTE, caption_justify="left")
         for name in COLUMNS:
@@ -41,15 +49,43 @@ def summary_tables(summary: Summary) -> list[Table]:
 def summary_section(summary: Summary | None) -> str:
     if summary is None:
         return missing("Summary", "summary.json")
-    total_s = sum(summary.wall_s.values())
-    stages = [(name, f"{seconds:.1f}") for name, seconds in summary.wall_s.items()]
+    header, rows = _split_rows(summary)
     return section(
         "Summary",
         f'<p class="note">{summary.turns} held-out turns, greedy decoding, seed {summary.seed}. '
         "QM and IM: question and interaction match under EX.</p>",
         table(("policy, history", *SUMMARY_COLUMNS), _summary_rows(summary)),
-        table(("stage", "seconds"), [*stages, ("all", f"{total_s:.1f}")]),
+        *(('<p class="note">EX by split, gold history</p>', table(header, rows)) if rows else ()),
     )
+
+
+def stages_section(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    total_s = sum(summary.wall_s.values())
+    stages = [(name, f"{seconds:.1f}") for name, seconds in summary.wall_s.items()]
+    return section("Stages", table(("stage", "seconds"), [*stages, ("all", f"{total_s:.1f}")]))
+
+
+def _split_rows(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of EX by split: what is learned of databases seen in training need not hold
+    for others, and the headline is a mean of both. Without rows where there is one split."""
+    policies = {
+        "warm start": summary.warm_start,
+        **{f"round {one.round}": one.gold for one in summary.rounds},
+        "RL": summary.rl,
+    }
+    scored = {name: scores.splits for name, scores in policies.items() if scores is not None}
+    gains = {} if summary.gain is None else summary.gain.splits
+    splits = list(dict.fromkeys(split for shares in scored.values() for split in shares))
+    header = ("", *scored, "gain, points", "turns") if gains else ("", *scored)
+    rows: list[tuple[str, ...]] = []
+    for split in splits if len(splits) > 1 else ():
+        shares = [percent(at[split].ex) if split in at else "-" for at in scored.values()]
+        gain = gains.get(split)
+        end = (gain_text(gain), "" if gain is None else str(gain.turns)) if gains else ()
+        rows.append((split, *shares, *end))
+    return header, rows
 
 
 def _summary_rows(summary: Summary) -> list[tuple[str, ...]]:

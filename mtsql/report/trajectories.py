@@ -31,6 +31,14 @@ def newest_played(run: RunFolder) -> tuple[str, list[Attempt]] | None:
     return None
 
 
+def example_section(newest: tuple[str, Sequence[Attempt]] | None) -> str:
+    """One turn as it was played, so that a reader sees first what all the figures are about."""
+    if newest is None or not newest[1]:
+        return ""
+    best = min(newest[1], key=lambda one: (_rank(one), _is_wrong(one)))
+    return section("One turn, as the newest policy plays it", _trajectory(best, is_open=True))
+
+
 def trajectories_section(newest: tuple[str, Sequence[Attempt]] | None) -> str:
     if newest is None:
         return missing("Trajectories", "trajectories/*.parquet")
@@ -54,7 +62,12 @@ def _rank(stored: Attempt) -> int:
     return 0 if is_mended else 1
 
 
-def _trajectory(stored: Attempt) -> str:
+def _is_wrong(stored: Attempt) -> bool:
+    judgements = stored.trajectory.judgements
+    return not judgements or judgements[-1].ex is not True
+
+
+def _trajectory(stored: Attempt, *, is_open: bool = False) -> str:
     trajectory = stored.trajectory
     final = trajectory.judgements[-1] if trajectory.judgements else None
     label = stored.label
@@ -65,7 +78,7 @@ def _trajectory(stored: Attempt) -> str:
         ending += f": {trajectory.fault.kind}, {trajectory.fault.message}"
     return "\n".join(
         [
-            f"<details><summary>{_verdict(final)} {escape(stored.question)}</summary>",
+            f"<details{' open' if is_open else ''}><summary>{_verdict(final)} {escape(stored.question)}</summary>",
             f'<p class="note">{escape(trajectory.turn_id)}: {escape(facts)}</p>',
             f"<p>gold</p><pre>{escape(stored.gold_sql)}</pre>",
             *(

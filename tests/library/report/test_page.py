@@ -14,10 +14,10 @@ from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import ScoredTurn, summarise
 from mtsql.protocol import ActionName, Answer, ToolCall
-from mtsql.report.charts import bar_chart, line_chart
+from mtsql.report.charts import bar_chart, line_chart, running_mean
 from mtsql.report.html import gain_text
 from mtsql.report.page import write_report
-from mtsql.report.scores import summary_table
+from mtsql.report.scores import summary_table, summary_tables
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import read_rows
 from mtsql.runs.records import SplitGain, Summary
@@ -183,7 +183,8 @@ def test_the_page_is_whole_offline_and_escaped(run_folder: Path) -> None:
     assert path == run_folder / "report.html"
     page = path.read_text()
     check_page(page)
-    assert page.count("&lt;/pre&gt;&lt;script&gt;") == 13  # question 1, db_id, gold, two texts: x 3
+    # Question 1; db_id, gold and two texts of three trajectories, and of the one that stands first.
+    assert page.count("&lt;/pre&gt;&lt;script&gt;") == 1 + 1 + 4 * (3 + 1)
     assert not list(run_folder.glob("*.partial"))
 
 
@@ -203,8 +204,13 @@ def test_the_page_shows_the_figures(run_folder: Path) -> None:
     assert "".join(f"<td>{cell}</td>" for cell in cells) in page
     assert "EX by hardness, test, gold history" in page
     assert "mends the answer of 1, does not mend that of 1, and 1 have none" in page
-    # a mended answer is shown first
-    assert page.index("SELECT 3") < page.index("SELECT 5") < page.index("SELECT 1")
+    # A mended answer is shown first, and once more, open, before all figures of the training.
+    listed = page[page.index("<h2>Trajectories</h2>") :]
+    assert listed.index("SELECT 3") < listed.index("SELECT 5") < listed.index("SELECT 1")
+    assert "<details open>" not in listed
+    opened = page.index("<details open>")
+    assert opened < page.index("SELECT 3") < page.index("<h2>Reinforcement learning</h2>")
+    assert page.index("<h2>Stages</h2>") > page.index("<h2>Trajectories</h2>")
 
 
 def test_the_mistakes_of_the_scripts_are_shown(run_folder: Path) -> None:
@@ -272,6 +278,63 @@ def test_the_terminal_table_has_both_policies_and_the_gain() -> None:
         *("62.5", "45.0", "62.5", "37.5"),
         *("+12.5", "(+4.7", "to", "+20.3)"),
     ]
+
+
+def split_summary() -> Summary:
+    """A known part that gains and an unknown one that stays at nothing."""
+    none = {"em": 0.0, "qm": 0.0, "im": 0.0, "im_em": 0.0}
+    parts = {"known": 0.75, "unknown": 0.0}
+    splits = {name: {"ex": ex, **none} for name, ex in parts.items()}
+    before = {"known": {"ex": 0.5, **none}, "unknown": {"ex": None, **none}}
+    gains = {
+        "known": {"ex": 0.25, "ci95": [0.1, 0.4], "turns": 200},
+        "unknown": {"ex": 0.0, "ci95": None, "turns": 121},
+    }
+    return Summary.model_validate(
+        {
+            **SUMMARY,
+            "warm_start": {**SUMMARY["warm_start"], "splits": before},
+            "rl": {**SUMMARY["rl"], "splits": splits},
+            "gain": {**SUMMARY["gain"], "splits": gains},
+        }
+    )
+
+
+def test_parts_of_the_held_out_turns_stand_beside_the_headline(run_folder: Path) -> None:
+    (run_folder / "summary.json").write_text(split_summary().model_dump_json())
+    page = write_report(RunFolder(run_folder)).read_text()
+    check_page(page)
+    rows = (
+        ("", "warm start", "RL", "gain, points", "turns"),
+        ("known", "50.0", "75.0", "+25.0 (+10.0 to +40.0)", "200"),
+        ("unknown", "-", "0.0", "+0.0", "121"),
+    )
+    head, *others = rows
+    assert "".join(f"<th>{cell}</th>" for cell in head) in page
+    for cells in others:
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+    console = Console(width=120)
+    with console.capture() as capture:
+        for table in summary_tables(split_summary()):
+            console.print(table)
+    line = next(line for line in capture.get().splitlines() if "unknown" in line)
+    assert line.replace("│", " ").split() == ["unknown", "-", "0.0", "+0.0", "121"]
+    # One part says nothing more than the headline.
+    assert len(summary_tables(Summary.model_validate(SUMMARY))) == 1
+
+
+def test_a_running_mean_looks_back_and_leaves_out_what_is_not_there() -> None:
+    # 1; (1+3)/2; (1+3)/2 without the gap; (3+5)/2
+    assert running_mean([1.0, 3.0, None, 5.0], 3) == [1.0, 2.0, 2.0, 4.0]
+    assert str(running_mean([None, 2.0], 2)) == "[nan, 2.0]"
+
+
+def test_many_steps_are_drawn_as_dots_and_their_mean(run_folder: Path) -> None:
+    note = "Lines are means of 5 steps"
+    assert note not in write_report(RunFolder(run_folder)).read_text()
+    rows = [json.dumps({"step": step, "reward": step % 2}) for step in range(1, 11)]
+    (run_folder / "metrics" / "rl.jsonl").write_text("\n".join(rows) + "\n")
+    assert note in write_report(RunFolder(run_folder)).read_text()
 
 
 def test_chart_labels_are_escaped_and_gaps_allowed() -> None:
