@@ -16,7 +16,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -53,6 +54,43 @@ def find_python(names: Sequence[str] = PYTHONS) -> str:
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
         raise SetupError(f"`{' '.join(command)}` failed; its output is above")
+
+
+def run_counted(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None,
+    count: Callable[[], str],
+    *,
+    every_s: float = 5,
+) -> None:
+    """As `run`; without a terminal for the program's own bar, says now and then how far it is.
+
+    Args:
+        count: what is done so far, in words.
+    """
+    started = time.monotonic()
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        while True:
+            try:
+                code = process.wait(every_s)
+                break
+            except subprocess.TimeoutExpired:
+                if not sys.stderr.isatty():
+                    print(f"  {count()}, {time.monotonic() - started:.0f} s", flush=True)
+    if code != 0:
+        raise SetupError(f"`{' '.join(command)}` failed; its output is above")
+
+
+def packages_in_place(venv: Path, names: Set[str]) -> str:
+    """How many of the packages lie in a virtual environment; they come last, all at once."""
+    found = {
+        path.name.partition("-")[0].lower()
+        for path in venv.glob("lib/*/site-packages/*-*.dist-info")
+    }
+    number = len({name.replace("-", "_").lower() for name in names} & found)
+    if number == len(names):
+        return f"all {number} packages are in place, compiling them"
+    return f"fetching and unpacking: {number} of {len(names)} packages are in place"
 
 
 def pip_settings(python: Path) -> dict[str, str]:
@@ -110,10 +148,11 @@ def install(device: str, python: str | None) -> None:
     for old in venv.glob(".mtsql-*"):
         old.unlink()
     uv = str(venv / "bin" / "uv")
+    print("installing uv, which installs the rest", flush=True)
     pinned_uv = re.findall(r"^uv==[\w.]+", lock, re.MULTILINE)
     run([str(inner), "-m", "pip", "install", "--quiet", *(pinned_uv or ["uv"])])
 
-    print(f"installing {lock_file.name} into .venv", flush=True)
+    print(f"installing {lock_file.name} into .venv; the first time takes minutes", flush=True)
     settings = pip_settings(inner)
     environment = uv_environment(settings)
     target = ["--python", str(inner)]
@@ -125,7 +164,12 @@ def install(device: str, python: str | None) -> None:
     source = cpu_torch_source(settings) if device == "cpu" else []
     # Compiled once here: a run starts a dozen processes, and where PYTHONDONTWRITEBYTECODE is set
     # each would compile torch, verl and vLLM again: 14 s of CPU for an import instead of 5.
-    run([uv, "pip", "sync", "--compile-bytecode", *target, *source, str(plain)], environment)
+    names = set(re.findall(r"^([\w.-]+)==", plain.read_text(encoding="utf-8"), re.MULTILINE))
+    run_counted(
+        [uv, "pip", "sync", "--compile-bytecode", *target, *source, str(plain)],
+        environment,
+        lambda: packages_in_place(venv, names),
+    )
     extra = [uv, "pip", "install", "--no-deps", *target]
     built = re.findall(r"^flash-attn==[\w.]+", lock, re.MULTILINE)
     if built:

@@ -78,7 +78,8 @@ def _trajectory(stored: Attempt, *, is_open: bool = False) -> str:
         ending += f": {trajectory.fault.kind}, {trajectory.fault.message}"
     return "\n".join(
         [
-            f"<details{' open' if is_open else ''}><summary>{_verdict(final)} {escape(stored.question)}</summary>",
+            "<details open>" if is_open else "<details>",
+            f"<summary>{_verdict(final)} {escape(stored.question)}</summary>",
             f'<p class="note">{escape(trajectory.turn_id)}: {escape(facts)}</p>',
             f"<p>gold</p><pre>{escape(stored.gold_sql)}</pre>",
             *(
