@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from helpers.postgres_server import PostgresServer
 
 # No deadline: on a busy machine one example may be slow. No database: nothing is left in the tree.
-settings.register_profile("mtsql", deadline=None, database=None)
+settings.register_profile("mtsql", deadline=None, database=None, print_blob=True)
 settings.load_profile("mtsql")
 
 # Started in the background by a script, or with nohup, a process ignores Ctrl-C, and its children
@@ -61,7 +62,27 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     session.config.stash[status] = exitstatus
 
 
+def _seed_line(config: pytest.Config) -> str:
+    seed = config.getoption("hypothesis_seed")
+    return f"property tests draw from seed {seed}; again: pytest --hypothesis-seed={seed}"
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return _seed_line(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    if exitstatus:
+        terminalreporter.write_line(_seed_line(terminalreporter.config))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    # A new seed each time, and known, so that what fails can be drawn again. First: hypothesis
+    # reads it in its own hook. Processes of pytest-xdist get it with the other options.
+    if config.getoption("hypothesis_seed") is None:
+        config.option.hypothesis_seed = str(secrets.randbelow(10**9))
+
     @atexit.register
     def leave() -> None:
         """Let pytest's summary stand last where a test failed.

@@ -35,12 +35,12 @@ def read_rows(path: Path) -> list[Row]:
     if not path.is_file():
         return []
     rows: list[Row] = []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(TypeAdapter(Row).validate_json(line))
         except ValidationError as error:
-            if number == len(lines) and not line.endswith("\n"):
+            if number == len(lines) and not line.endswith(b"\n"):
                 break
             raise DataError(
                 f"{path}: line {number} is not a JSON object; mend or remove it"

@@ -130,7 +130,7 @@ def write_trajectories(path: Path, rows: Sequence[Attempt]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         table = pa.Table.from_pylist([_to_row(row) for row in rows], schema=SCHEMA)
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -181,12 +181,13 @@ def read_rows(path: Path, numbers: Sequence[int]) -> list[Attempt]:
 @contextmanager
 def _opened(path: str) -> Generator[pq.ParquetFile]:
     try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
-    with file:
-        _check(path, file.schema_arrow.names, file.schema_arrow.metadata or {})
-        yield file
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check(path, file.schema_arrow.names, file.schema_arrow.metadata or {})
+            yield file
+    # A damaged file is an OSError to Arrow, too, or a text that is not UTF-8.
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a Parquet file, or a damaged one: {reason}") from error
 
 
 def _check(path: str, names: Sequence[str], metadata: Mapping[bytes, bytes]) -> None:
