@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # commands that check nothing stay instant
     from pydantic import BaseModel, ValidationError
 
 MAX_GIVEN_CHARS = 80
+NUM_NAMED = 5
+"""Of the things that a message is about; the others are counted."""
 
 
 class UserError(Exception):
@@ -37,24 +39,32 @@ class MachineError(UserError):
     """The machine lacks something: disk space, a free port, a package."""
 
 
+def some_of(names: Sequence[object], *, num: int = NUM_NAMED) -> str:
+    """The first of many names, and how many more there are: `a, b, c and 7 more`."""
+    shown = ", ".join(map(str, names[:num]))
+    return f"{shown} and {len(names) - num} more" if len(names) > num else shown
+
+
 def first_mistake(
     error: "ValidationError",
     model: "type[BaseModel] | None" = None,
     *,
     shows_given: bool = True,
+    inside: str = "",
 ) -> str:
     """The first mistake of a pydantic error in one line: the key's path and what is wrong.
 
     Args:
         model: what was to be read; an unknown key is answered with its nearest right name.
         shows_given: quote the value that stands there.
+        inside: the path of what was read, which goes before the key's.
 
     Example:
         key 'rl.group_size': Input should be greater than or equal to 2 (given: 1) (and 2 more)
     """
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
+    key = ".".join([inside, *path] if inside else path)
     more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
     if first["type"] == "extra_forbidden":
         names = _keys_at(model, path[:-1])

@@ -1,5 +1,6 @@
-"""Atomic file writes, and records written and read through their types."""
+"""Text as people save it, atomic writes, and records written and read through their types."""
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,6 +9,41 @@ from pydantic import BaseModel, ValidationError
 from mtsql.errors import DataError, first_mistake
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_text(path: Path) -> str:
+    """A text file that someone else has made, with line feeds for all line ends.
+
+    Raises:
+        DataError: it cannot be read, or is not text.
+    """
+    try:
+        return decoded(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def decoded(raw: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 or UTF-32 as editors on Windows save it, with or without a mark.
+
+    Lines end in a line feed, whatever they ended in: the mark at the beginning and Windows's
+    carriage returns belong to the file, not to its first word or its last one.
+
+    Raises:
+        ValueError: it is none of these; the text begins "is not UTF-8 text".
+    """
+    encoding = json.detect_encoding(raw)
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"is not UTF-8 text (line {line} holds the byte 0x{raw[error.start]:02x}); "
+            "save it as UTF-8"
+        ) from error
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_whole(path: Path, text: str) -> Path:

@@ -3,9 +3,9 @@
 The official dev file becomes `test` and is never trained on or chosen by. `valid`, which selects
 checkpoints, is carved out of train by whole databases, so that it too measures unseen schemas.
 
-A turn that cannot be judged is left out and reported, never scored: one whose database is absent,
-or whose gold does not run. Its dialogue keeps the other turns in order, with their own ids, so a
-gap in the ids shows where a turn was.
+A turn that cannot be judged is left out and reported, never scored: one whose row or database is
+unusable, or whose gold does not run. Its dialogue keeps the other turns in order, with their own
+ids, so a gap in the ids shows where a turn was.
 """
 
 import asyncio
@@ -21,18 +21,29 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mtsql.data.dataset import SkippedTurn, staging_folder, write_dataset
-from mtsql.data.readers import FILES, RawDialogue, RawSource, SourceName, read_source
+from mtsql.data.readers import (
+    FILES,
+    RawDialogue,
+    RawSource,
+    SourceName,
+    most_frequent,
+    read_source,
+)
 from mtsql.data.reflect import reflect_sqlite
 from mtsql.dialogue import Dialogue, Turn
-from mtsql.errors import DataError
+from mtsql.errors import DataError, some_of
 from mtsql.evaluation.em.hardness import hardness
 from mtsql.schema import Schema
+from mtsql.sql.engines import require_readable
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.quoting import quote_name
 from mtsql.sql.records import QueryRequest, QueryStatus, SqlExecutor
 
 GOLD_BATCH = 64
 """Golds sent to the executor at once: enough to keep its workers busy, and the bar moving."""
+
+PLACED_KINDS = ("empty_query", "empty_question", "malformed", "unreadable_database")
+"""Reasons whose details say where to look: the report shows the first ones."""
 
 Gold = tuple[str, str]
 """A db_id and a statement; many dialogues share one."""
@@ -56,15 +67,17 @@ class PrepareReport:
         Example: `skipped 59 turns: missing_database (wta_1 59)`.
         """
         num_kept = sum(_num_turns(dialogues) for dialogues in self.splits.values())
-        by_kind: dict[tuple[str, str], Counter[str]] = {}
+        by_kind: dict[tuple[str, str], list[SkippedTurn]] = {}
         for turn in self.skipped:
             unit = "dialogues" if turn.turn_id is None else "turns"
-            by_kind.setdefault((unit, turn.kind), Counter())[turn.db_id] += 1
+            by_kind.setdefault((unit, turn.kind), []).append(turn)
         return [
             f"{self.name}: {self.num_turns_read} turns read, {num_kept} kept",
             *(
-                f"skipped {counts.total()} {unit}: {kind} ({_most_common(counts)})"
-                for (unit, kind), counts in sorted(by_kind.items())
+                f"skipped {len(skipped)} {unit}: {kind} "
+                f"({_most_common(Counter(turn.db_id or '?' for turn in skipped))})"
+                f"{_places(kind, skipped)}"
+                for (unit, kind), skipped in sorted(by_kind.items())
             ),
             *(
                 f"{split}: {len(dialogues)} dialogues, {_num_turns(dialogues)} turns, "
@@ -85,6 +98,14 @@ def _most_common(counts: Counter[str], limit: int = 5) -> str:
     return ", ".join(shown + ([f"{len(counts) - limit} more"] if len(counts) > limit else []))
 
 
+def _places(kind: str, skipped: Sequence[SkippedTurn]) -> str:
+    """Where the first rows of a kind are, or why the first databases cannot be opened."""
+    if kind not in PLACED_KINDS:
+        return ""
+    reasons = dict.fromkeys(turn.reason for turn in skipped)
+    return f": {some_of([reason.removeprefix(f'{kind}: ') for reason in reasons], num=3)}"
+
+
 def prepare(
     source_name: SourceName,
     *,
@@ -92,35 +113,43 @@ def prepare(
     out: Path,
     seed: int = 1,
     valid_share: float = 0.08,
+    strict: bool = False,
 ) -> PrepareReport:
     """Prepare the dataset in the folder `source` and write it to `out`.
 
     Args:
         seed: decides which databases are `valid`; the same for all sources that share them.
         valid_share: largest share of train's turns that `valid` may take, above 0 and below 1.
+        strict: end at the first turn that cannot be used, instead of leaving it out.
 
     Raises:
-        DataError: the source is absent or malformed, no turn is left, or `out` is something else.
+        DataError: the source is absent or malformed, no turn is left, or `out` is something else;
+            with `strict`, the first turn that cannot be used.
     """
     if not 0 < valid_share < 1:
         raise DataError(f"valid_share is {valid_share}: choose a share above 0 and below 1")
     started_s = time.monotonic()
     with staging_folder(out) as staging:
         raw = read_source(source_name, source)
-        schemas = _schemas(raw)
+        schemas, unreadable = _schemas(raw)
+        if strict:
+            require_all(source, _unusable_rows(raw, schemas, unreadable))
         failures, empty = asyncio.run(_run_locally(raw, schemas))
         skipped: list[SkippedTurn] = []
         kept = {
             split: [
                 usable
                 for dialogue in dialogues
-                if (usable := _usable_part(dialogue, failures, schemas, skipped)).turns
+                if (usable := _usable_part(dialogue, failures, schemas, unreadable, skipped)).turns
             ]
             for split, dialogues in raw.dialogues.items()
         }
+        if strict:
+            require_all(source, skipped)
         if not kept["train"]:
-            first = f"the first is skipped for {skipped[0].reason}" if skipped else "it holds none"
-            raise DataError(f"{source}: no turn of train can be used; {first}; mend the source")
+            reasons = [turn.reason for turn in skipped]
+            why = most_frequent(reasons) if reasons else "it holds none"
+            raise DataError(f"{source}: no turn of train can be used; {why}; mend the source")
         train, valid = carve_valid(kept["train"], seed=seed, share=valid_share)
         splits = {"train": train, "valid": valid, "test": kept.get("dev", [])}
         used = {dialogue.db_id for dialogues in splits.values() for dialogue in dialogues}
@@ -139,19 +168,50 @@ def prepare(
         num_turns_read=sum(_num_turns(dialogues) for dialogues in raw.dialogues.values()),
         splits=splits,
         skipped=tuple(skipped),
-        notes=tuple(_notes(raw, splits, empty)),
+        notes=(*raw.notes, *_notes(raw, splits, empty)),
         elapsed_s=time.monotonic() - started_s,
     )
 
 
-def _schemas(raw: RawSource) -> dict[str, Schema]:
-    """Of tables.json, which exact match follows; read out of the database where it has no entry."""
-    named = {dialogue.db_id for dialogues in raw.dialogues.values() for dialogue in dialogues}
-    return {
-        db_id: raw.schemas.get(db_id) or reflect_sqlite(db_id, path)
-        for db_id, path in raw.databases.items()
-        if db_id in named
-    }
+def require_all(source: Path, skipped: Sequence[SkippedTurn]) -> None:
+    """Raises DataError for the first turn that is left out."""
+    if skipped:
+        first = skipped[0]
+        raise DataError(
+            f"{source}: {first.turn_id or first.dialogue_id} (database {first.db_id!r}) cannot be "
+            f"used: {first.reason}; mend it, or leave out --strict"
+        )
+
+
+def _schemas(raw: RawSource) -> tuple[dict[str, Schema], dict[str, str]]:
+    """The schemas of the databases in use, and why others cannot be opened, by db_id.
+
+    A schema is that of tables.json, which exact match follows, or is read out of the database where
+    there is no entry.
+    """
+    schemas: dict[str, Schema] = {}
+    unreadable: dict[str, str] = {}
+    for db_id in sorted({one.db_id for part in raw.dialogues.values() for one in part}):
+        path = raw.databases.get(db_id)
+        if path is None:
+            continue
+        try:
+            require_readable(path)
+            schemas[db_id] = raw.schemas.get(db_id) or reflect_sqlite(db_id, path)
+        except DataError as error:
+            unreadable[db_id] = str(error)
+    return schemas, unreadable
+
+
+def _unusable_rows(
+    raw: RawSource, schemas: Mapping[str, Schema], unreadable: Mapping[str, str]
+) -> list[SkippedTurn]:
+    """What is left out before a single gold has run."""
+    skipped: list[SkippedTurn] = []
+    for dialogues in raw.dialogues.values():
+        for dialogue in dialogues:
+            _usable_part(dialogue, {}, schemas, unreadable, skipped)
+    return skipped
 
 
 async def _run_locally(
@@ -163,8 +223,9 @@ async def _run_locally(
         for dialogue in dialogues
         if dialogue.db_id in schemas
         for turn in dialogue.turns
+        if not turn.unusable
     }
-    async with LocalPool(raw.databases) as pool:
+    async with LocalPool({db_id: raw.databases[db_id] for db_id in schemas}) as pool:
         return await failing_golds(list(golds), pool), await empty_databases(schemas, pool)
 
 
@@ -209,16 +270,22 @@ def _usable_part(
     raw: RawDialogue,
     failures: Mapping[Gold, str],
     schemas: Mapping[str, Schema],
+    unreadable: Mapping[str, str],
     skipped: list[SkippedTurn],
 ) -> Dialogue:
     """The dialogue with the turns that can be judged; the others are added to `skipped`."""
     turns: list[Turn] = []
     if not raw.turns:
-        skipped.append(_skipped(raw, None, "no_turns: the dialogue is empty"))
+        reason = raw.unusable or "no_turns: the dialogue is empty"
+        skipped.append(_skipped(raw, None, reason))
     for turn in raw.turns:
         schema = schemas.get(raw.db_id)
-        if schema is None:
+        if turn.unusable:
+            skipped.append(_skipped(raw, turn.turn_id, turn.unusable))
+        elif schema is None:
             reason = f"missing_database: no file {raw.db_id}.sqlite"
+            if raw.db_id in unreadable:
+                reason = f"unreadable_database: {unreadable[raw.db_id]}"
             skipped.append(_skipped(raw, turn.turn_id, reason))
         elif reason := failures.get((raw.db_id, turn.gold_sql)):
             skipped.append(_skipped(raw, turn.turn_id, reason))

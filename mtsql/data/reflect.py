@@ -11,12 +11,14 @@ from pathlib import Path
 import duckdb
 from sqlalchemy import NullPool, create_engine, inspect, make_url
 from sqlalchemy.engine import Inspector
-from sqlalchemy.exc import DBAPIError, SAWarning, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SAWarning, SQLAlchemyError
 from sqlalchemy.types import NullType
 
 from mtsql.errors import DataError
 from mtsql.schema import Column, ForeignKey, Schema, Table
-from mtsql.sql.engines import file_of, require_merged
+from mtsql.sql.duckdb_engine import why_duckdb_fails
+from mtsql.sql.engines import cannot_be_read, file_of, require_readable
+from mtsql.sql.sqlite_engine import why_sqlite_fails
 
 
 def reflect(db_id: str, address: str | Path) -> Schema:
@@ -42,7 +44,7 @@ def reflect_sqlite(db_id: str, database: Path) -> Schema:
     Raises:
         DataError: the file is absent, no SQLite database or not all of one.
     """
-    require_merged(database)
+    require_readable(database)
     uri = f"{database.absolute().as_uri()}?mode=ro&immutable=1"
     engine = create_engine(
         "sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool
@@ -57,10 +59,9 @@ def reflect_sqlite(db_id: str, database: Path) -> Schema:
             ).scalars()
             return reflect_schema(db_id, inspect(connection), tuple(names))
     except SQLAlchemyError as error:
-        raise DataError(
-            f"{database}: cannot be read as an SQLite database ({_cause(error)}); "
-            "name a file made by SQLite"
-        ) from error
+        cause = error.orig if isinstance(error, DBAPIError) else None
+        why = why_sqlite_fails(cause) if isinstance(cause, sqlite3.Error) else str(error)
+        raise DataError(f"{database}: {cannot_be_read(database, why)}") from error
     finally:
         engine.dispose()
 
@@ -76,14 +77,17 @@ def _reflect_server(db_id: str, address: str) -> Schema:
             inspector = inspect(connection)
             return reflect_schema(db_id, inspector, sorted(inspector.get_table_names()))
     except (SQLAlchemyError, ImportError) as error:
-        raise DataError(
-            f"{db_id}: the server's schema cannot be read ({type(error).__name__}); "
-            "is it up, and may this role read it?"
-        ) from error
+        why = f"({type(error).__name__}); is it up, and may this role read it?"
+        if url.get_backend_name() == "postgresql" and isinstance(error, OperationalError):
+            from mtsql.sql.postgres import why_postgres_is_closed  # noqa: PLC0415 - needs psycopg
+
+            why = f"({why_postgres_is_closed(error)})"
+        raise DataError(f"{db_id}: the server's schema cannot be read {why}") from error
 
 
 def _reflect_duckdb(db_id: str, database: Path) -> Schema:
     try:
+        # Not `require_readable`: to look into a file ends the lock that this process has on it.
         with duckdb.connect(str(database), read_only=True) as connection:
             columns = connection.execute(
                 "SELECT table_name, column_name, lower(data_type) FROM duckdb_columns()"
@@ -94,9 +98,8 @@ def _reflect_duckdb(db_id: str, database: Path) -> Schema:
                 " referenced_column_names FROM duckdb_constraints() WHERE schema_name = 'main'"
             ).fetchall()
     except duckdb.Error as error:
-        raise DataError(
-            f"{database}: cannot be read as a DuckDB database; name a file made by DuckDB"
-        ) from error
+        why = why_duckdb_fails(error, database)
+        raise DataError(f"{database}: {cannot_be_read(database, why)}") from error
     primary = {(key[0], name) for key in keys if key[1] == "PRIMARY KEY" for name in key[2]}
     tables: dict[str, list[Column]] = {}
     for table, name, type_name in columns:
@@ -152,7 +155,3 @@ def _reflect_table(inspector: Inspector, name: str) -> Table:
             for column in inspector.get_columns(name)
         ),
     )
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    return str(error.orig) if isinstance(error, DBAPIError) else str(error)

@@ -31,6 +31,7 @@ from mtsql.sql.engine import (
     refuse_text,
 )
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
+from mtsql.sql.unreadable import why_no_database, why_no_file
 
 FORBIDDEN_NAMES = re.compile(
     r"duckdb_(databases|settings|secrets|extensions|logs\w*|temporary_files|external_file_cache)"
@@ -53,6 +54,12 @@ ODD_SPACE = re.compile(
 """DuckDB's parser takes many of these for spaces, its tokenizer takes them for letters."""
 
 LOCKED = re.compile(r"Could not set lock on file|Conflicting lock is held")
+
+OTHER_VERSION = re.compile(r"version number (\d+)")
+ENCRYPTED = re.compile(r"encrypt", re.IGNORECASE)
+DAMAGED = re.compile(
+    r"^Corrupt database file|checksum|Could not read enough bytes|not a valid DuckDB"
+)
 
 ERROR_PATTERNS: tuple[tuple[type[duckdb.Error], re.Pattern[str], ErrorKind], ...] = (
     (duckdb.ParserException, re.compile(""), ErrorKind.SYNTAX),
@@ -79,7 +86,7 @@ class DuckdbEngine:
     NOT_ENFORCED: ClassVar[tuple[str, ...]] = (UNCOUNTED,)
 
     def __init__(self, path: Path, *, memory_bytes: int) -> None:
-        """Raises OSError when the file cannot be opened; CannotOpenError when DuckDB says why.
+        """Raises CannotOpenError when the file cannot be opened.
 
         Args:
             memory_bytes: for DuckDB's buffers; it never spills to disk.
@@ -110,9 +117,7 @@ class DuckdbEngine:
         except UnicodeError as error:
             raise CannotOpenError("DuckDB opens no path that is not UTF-8") from error
         except duckdb.Error as error:
-            if LOCKED.search(str(error)):
-                raise CannotOpenError("it is open for writing elsewhere") from error
-            raise OSError(f"{self._path}: no DuckDB database") from error
+            raise CannotOpenError(why_duckdb_fails(error, self._path)) from error
 
     def close(self) -> None:
         if self._connection is not None:
@@ -174,6 +179,29 @@ class DuckdbEngine:
             if isinstance(error, kind_of_error) and pattern.search(message):
                 return fail(QueryStatus.ERROR, kind, message)
         return fail(QueryStatus.ERROR, ErrorKind.OTHER, message)
+
+
+def why_duckdb_fails(error: Exception, path: Path) -> str:
+    """Why DuckDB does not open a file, in words without a path."""
+    text = str(error)
+    if LOCKED.search(text):
+        return "it is open for writing elsewhere: close what writes to it, or read a copy"
+    # Not before DuckDB has tried: to look into a file ends the lock that this process has on it.
+    why = why_no_database(path, "DuckDB") if path.is_file() else why_no_file(path)
+    if why:
+        return why
+    version = OTHER_VERSION.search(text)
+    if version is not None:
+        return (
+            f"another version of DuckDB wrote it (storage version {version[1]}; this is DuckDB "
+            f"{duckdb.__version__}): install a newer one, or EXPORT DATABASE with that one"
+        )
+    if ENCRYPTED.search(text):
+        return "it is encrypted: copy it into a database without a key"
+    if DAMAGED.search(text):
+        return "it is damaged: fetch or copy it again"
+    first = " ".join(text.split("\n")[0].replace(str(path.parent), "").split())
+    return f"DuckDB says: {first.partition('Error: ')[2] or first}"
 
 
 @contextmanager

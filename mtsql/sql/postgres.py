@@ -27,7 +27,12 @@ from sqlalchemy import exc
 from mtsql.sql.engine import UNCOUNTED, CannotOpenError, ErrorKind, failed
 from mtsql.sql.postgres_names import NAMES_SQL, FunctionNames
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
-from mtsql.sql.sqlalchemy_engine import LOGGER_NAME, OutOfTimeError, SqlalchemyEngine
+from mtsql.sql.sqlalchemy_engine import (
+    LOGGER_NAME,
+    UNREACHABLE,
+    OutOfTimeError,
+    SqlalchemyEngine,
+)
 
 READER_ROLE_SQL = """\
 CREATE ROLE mtsql_reader LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
@@ -116,6 +121,54 @@ FAULT_STATES = ("08", "28", "3D", "40", "53300", "55P03", "57", "58", "XX001", "
 """The server, its disk, its locks or its administrator: no verdict on the query."""
 
 
+CLOSED: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile("no password supplied"),
+        "the server asks for a password: write it into the URL, or set PGPASSWORD",
+    ),
+    (
+        re.compile("(password|authentication) (authentication )?failed|auth failed"),
+        "the server refuses this user's password: mend the one in the URL",
+    ),
+    (re.compile('role "[^"]*" does not exist'), "the server knows no such user: mend the URL"),
+    (
+        re.compile('database "[^"]*" does not exist'),
+        "the server has no database of that name: mend the URL (psql -l lists them)",
+    ),
+    (
+        re.compile("no pg_hba.conf entry|pg_hba.conf rejects"),
+        "the server's pg_hba.conf does not let this user in from here",
+    ),
+    (re.compile("permission denied for database"), "this user may not connect to that database"),
+    (re.compile("is not permitted to log in"), "this user may not log in: ALTER ROLE ... LOGIN"),
+    (
+        re.compile("too many (connections|clients)|remaining connection slots"),
+        "the server has no free connection: try again, or raise its max_connections",
+    ),
+    (
+        re.compile("starting up|shutting down|not yet accepting|in recovery"),
+        "the server is starting or stopping: try again",
+    ),
+    (
+        re.compile("resolve host|translate host name|[Nn]ame or service not known"),
+        f"{UNREACHABLE}: its name is not known here",
+    ),
+    (
+        re.compile("Connection refused|No such file or directory"),
+        f"{UNREACHABLE}: nothing listens there; is it up, and are host and port right?",
+    ),
+    (re.compile("timeout|timed out"), f"{UNREACHABLE}: it does not answer"),
+    (re.compile("SSL|certificate"), "the server and this URL do not agree on SSL (sslmode)"),
+)
+"""The client library's words, and what they mean; they hold hosts, users and databases."""
+
+
+def why_postgres_is_closed(error: Exception) -> str:
+    """Why a connection is not made, in words without host, user or database."""
+    text = str(getattr(error, "orig", None) or error)
+    return next((why for sign, why in CLOSED if sign.search(text)), UNREACHABLE)
+
+
 class TextLoader(Loader):
     """What PostgreSQL would show, even if the database's encoding let broken text in."""
 
@@ -187,6 +240,9 @@ class PostgresEngine(SqlalchemyEngine):
             connection.close()
             raise
         return connection.execution_options(postgresql_readonly=True)
+
+    def _why_closed(self, error: Exception) -> str:
+        return why_postgres_is_closed(error)
 
     def _set_up(self, connection: sqlalchemy.Connection) -> None:
         """Raises CannotOpenError, also when the role could do more than read."""

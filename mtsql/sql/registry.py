@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtsql.errors import DataError
 from mtsql.sql.engine import ErrorKind, failed
-from mtsql.sql.engines import URL, file_of, require_merged, unmerged
+from mtsql.sql.engines import URL, file_of, unmerged, why_missing
 from mtsql.sql.records import QueryResult, QueryStatus
 
 LOOK_EVERY_S = 1.0
@@ -19,15 +19,6 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's bytes, as 64 hex digits."""
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
-
-
-def why_no_file(path: Path) -> str:
-    """What stands at a path where a file should be, in words."""
-    if path.is_dir():
-        return "is a folder, not a file"
-    if path.is_fifo():
-        return "is a pipe, not a file"
-    return "is a device or a socket, not a file" if path.exists() else "no such file"
 
 
 def absolute(address: str | Path) -> str:
@@ -64,11 +55,13 @@ class Database:
         self._lock = asyncio.Lock()
 
     def require(self) -> None:
-        """Raises DataError when the file is missing, or does not hold all of the database."""
-        if self.path is not None and not self.path.is_file():
-            why = why_no_file(self.path)
+        """Raises DataError when the file is missing, or does not hold all of the database.
+
+        One that is no database at all is a fault of the queries on it.
+        """
+        why = why_missing(self.address)
+        if why:
             raise DataError(f"{self.path}: {why}; database {self.db_id!r} needs it")
-        require_merged(self.address)
 
     async def look(self, now_s: float) -> None:
         """Bring `identity` and `fault` up to date; hashing happens off the loop's thread."""

@@ -32,6 +32,7 @@ from mtsql.sql.engine import (
 )
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
+UNREACHABLE = "the database server cannot be reached"
 RETRY_WITHIN_S = 0.5
 """A connection that was dead before its query shows it at once; later, the query itself may be why.
 """
@@ -201,8 +202,12 @@ class SqlalchemyEngine:
     def _open(self) -> sqlalchemy.Connection:
         try:
             return self._engine.connect()
-        except (exc.SQLAlchemyError, OSError):
-            raise CannotOpenError("the database server cannot be reached") from None
+        except (exc.SQLAlchemyError, OSError) as error:
+            raise CannotOpenError(self._why_closed(error)) from None
+
+    def _why_closed(self, error: Exception) -> str:
+        """Why the server lets nobody in, in words without host, user or database."""
+        return UNREACHABLE
 
     def _refuse(self, sql: str) -> QueryResult | None:
         """What the text alone decides."""

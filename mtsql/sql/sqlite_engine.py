@@ -81,6 +81,16 @@ UNREADABLE_CODES = frozenset(
     }
 )
 
+DAMAGED = "it is damaged: fetch or copy it again, or save what is left with sqlite3's .recover"
+REASONS = {
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: "it is damaged, encrypted, or written by a newer SQLite",
+    sqlite3.SQLITE_PERM: "it may not be read",
+    sqlite3.SQLITE_BUSY: "it is locked elsewhere",
+    sqlite3.SQLITE_LOCKED: "it is locked elsewhere",
+}
+"""Of the codes above, those that tell more than that it does not work."""
+
 JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """Of a rollback journal in use: a finished one is gone, empty or begins with zeros."""
 
@@ -104,6 +114,14 @@ def unmerged_file(path: Path) -> Path | None:
             if file.read(len(JOURNAL_MAGIC)) == JOURNAL_MAGIC:
                 return journal
     return None
+
+
+def why_sqlite_fails(error: sqlite3.Error) -> str:
+    """The cause of an error that no query can be blamed for, in words without a path."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # primary code
+    if code == sqlite3.SQLITE_ERROR:  # a malformed schema, say: the text names it
+        return f"SQLite says: {error}"
+    return REASONS.get(code, f"SQLite cannot read it (code {code})")
 
 
 class SqliteEngine:
@@ -274,7 +292,7 @@ class SqliteEngine:
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH):
             return fail(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
         if code in UNREADABLE_CODES:
-            message = f"the database cannot be read (SQLite code {code})"
+            message = f"the database cannot be read: {REASONS.get(code, f'SQLite code {code}')}"
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
         if "bindings" in message:
             return fail(QueryStatus.ERROR, ErrorKind.OTHER, "parameters (?, :name) have no values")

@@ -52,7 +52,7 @@ class EngineShelf:
         self._engines: OrderedDict[str, tuple[Identity, Engine]] = OrderedDict()
 
     def get(self, db_id: str, identity: Identity) -> Engine:
-        """Raises what the driver raises when the database cannot be opened."""
+        """Raises CannotOpenError when the database cannot be opened."""
         known = self._engines.get(db_id)
         if known is not None and known[0] == identity:
             self._engines.move_to_end(db_id)

@@ -17,10 +17,15 @@ def add(commands: Commands) -> None:
     for split in SPLITS:
         parser.add_argument(f"--num-{split}", type=positive, metavar="N", help="dialogues")
 
-    parser = add_command(actions, "prepare", prepare, "read an official release, strictly")
+    parser = add_command(
+        actions, "prepare", prepare, "read an official release, and run its gold SQL"
+    )
     parser.add_argument("dataset", choices=("sparc", "cosql", "spider"))
     parser.add_argument("--source", type=Path, required=True, help="folder of the release")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--strict", action="store_true", help="end at the first turn that cannot be used"
+    )
 
     parser = add_command(actions, "stats", stats, "figures of a prepared dataset")
     parser.add_argument("folder", metavar="DIR", type=Path)
@@ -38,7 +43,9 @@ def generate(arguments: argparse.Namespace) -> int:
 def prepare(arguments: argparse.Namespace) -> int:
     from mtsql.data.prepare import prepare
 
-    report = prepare(arguments.dataset, source=arguments.source, out=arguments.out)
+    report = prepare(
+        arguments.dataset, source=arguments.source, out=arguments.out, strict=arguments.strict
+    )
     for line in report.lines():
         print(line)
     return 0

@@ -9,16 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mtsql.errors import ConfigError, DataError
+from mtsql.data.databases import find_databases
+from mtsql.errors import ConfigError, DataError, some_of
 from mtsql.shown.results import json_cell
 from mtsql.sql.engine import CannotOpenError
-from mtsql.sql.engines import URL, file_of, not_enforced
+from mtsql.sql.engines import URL, file_of, not_enforced, why_unreadable
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
-from mtsql.sql.registry import why_no_file
 from recipes.sql.table import print_table, writable
 
-SUFFIXES = (".sqlite", ".db", ".duckdb")
 REQUEST_KEYS = ("id", "sql", "db")
 MAX_AHEAD = 256
 """Lines that are read before the first of them is answered."""
@@ -27,28 +26,38 @@ MAX_AHEAD = 256
 def databases_of(db: str | None, db_root: Path | None) -> dict[str, str | Path]:
     """Databases by the names that requests use; --db comes first and is the default.
 
+    Those of --db-root that cannot be opened are left out, and named on stderr with the reason.
+
     Raises:
         ConfigError: neither is given, or the text is not a URL.
-        DataError: a file or folder is missing.
+        DataError: a file or folder is missing, or --db is no database.
     """
     found: dict[str, str | Path] = {}
     if db is not None and URL.fullmatch(db):
         found[_name_in(db)] = db
     elif db is not None:
-        if not Path(db).is_file():
-            raise DataError(f"--db {db}: {why_no_file(Path(db))}")
         found[Path(db).stem] = Path(db)
+    for address in found.values():
+        why = why_unreadable(address)
+        if why:
+            raise DataError(f"--db {db}: {why}")
     if db_root is not None:
         if not db_root.is_dir():
             why = "not a folder" if db_root.exists() else "no such folder"
             raise DataError(f"--db-root {db_root}: {why}")
-        for folder in sorted(path for path in db_root.iterdir() if path.is_dir()):
-            for suffix in SUFFIXES:
-                path = folder / f"{folder.name}{suffix}"
-                if path.is_file():
-                    found.setdefault(folder.name, path)
+        unreadable: dict[str, str] = {}
+        for name, path in find_databases(db_root).items():
+            why = why_unreadable(path)
+            if why:
+                unreadable[name] = why
+            else:
+                found.setdefault(name, path)
+        reasons = some_of([f"{name} {why}" for name, why in unreadable.items()])
         if db is None and not found:
-            raise DataError(f"--db-root {db_root}: holds no DB/DB.sqlite")
+            what = f"no database that can be opened: {reasons}" if unreadable else "no DB/DB.sqlite"
+            raise DataError(f"--db-root {db_root}: holds {what}")
+        if unreadable:
+            print(f"left out, of --db-root: {reasons}", file=sys.stderr)
     if not found:
         raise ConfigError(
             "name a database: --db FILE_OR_URL, or --db-root DIR for DIR/DB/DB.sqlite"

@@ -157,6 +157,79 @@ def test_a_malformed_file_is_one_clear_error(
     assert all(word in message for word in [str(path), *words]), message
 
 
+def test_a_bad_turn_or_entry_costs_no_other(tmp_path: Path) -> None:
+    good = {"utterance": "How many?", "query": "SELECT 1"}
+    turns = [
+        good,
+        good | {"query": " ;"},
+        good | {"query": None},
+        good | {"utterance": ""},
+        good | {"query": 5},
+        "no turn",
+        good,
+    ]
+    entries = [
+        {"database_id": "pets", "interaction": turns},
+        {"database_id": "cars", "interaction": "none"},
+        {"interaction": [good]},
+        "no entry",
+    ]
+    first, *others = read_dialogues("sparc", "dev", write_json(tmp_path / "dev.json", entries))
+    assert [turn.unusable for turn in first.turns] == [
+        "",
+        "empty_query: dev.json, entry 0, key interaction.1.query",
+        "empty_query: dev.json, entry 0, key interaction.2.query",
+        "empty_question: dev.json, entry 0, key interaction.3.utterance",
+        "malformed: dev.json, entry 0: key 'interaction.4.query': Input should be a valid string "
+        "(given: 5)",
+        "malformed: dev.json, entry 0: key 'interaction.5': Input should be a valid dictionary or "
+        "instance of _Interaction (given: 'no turn')",
+        "",
+    ]
+    assert [turn.turn_id for turn in first.turns][::6] == ["sparc-dev-0000/0", "sparc-dev-0000/6"]
+    assert [(one.dialogue_id, one.db_id, one.turns) for one in others] == [
+        ("sparc-dev-0001", "cars", ()),
+        ("sparc-dev-0002", "", ()),
+        ("sparc-dev-0003", "", ()),
+    ]
+    assert others[0].unusable.startswith("malformed: dev.json, entry 1: key 'interaction'")
+    assert "key 'database_id': Field required" in others[1].unusable
+
+
+def test_a_bad_pair_of_spider_costs_no_other(tmp_path: Path) -> None:
+    good = {"db_id": "pets", "question": "How many?", "query": "SELECT 1"}
+    pairs = [good, good | {"question": None}, good | {"query": []}, {"question": "x"}]
+    path = write_json(tmp_path / "t.json", pairs)
+    one, two, three, four = read_dialogues("spider", "train", path)
+    assert one.turns[0].unusable == ""
+    assert two.turns[0].unusable == "empty_question: t.json, entry 1, key question"
+    assert three.turns[0].unusable.startswith("malformed: t.json, entry 2: key 'query'")
+    assert (four.turns, four.unusable) == (
+        (),
+        "malformed: t.json, entry 3: key 'db_id': Field required",
+    )
+
+
+def test_a_file_without_a_usable_turn_names_the_most_frequent_reason(tmp_path: Path) -> None:
+    pair = {"db_id": "pets", "question": "How many?", "query": "SELECT 1"}
+    path = write_json(tmp_path / "t.json", ["x", pair | {"query": ""}, pair | {"query": " "}])
+    with pytest.raises(DataError) as caught:
+        read_dialogues("spider", "train", path)
+    assert str(caught.value) == (
+        f"{path}: nothing in it can be used; 2 of 3 are empty_query, first: t.json, entry 1, key "
+        "query; expected a list of {db_id, question, query}"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_from_windows_is_read(encoding: str, tmp_path: Path) -> None:
+    pair = {"db_id": "pets", "question": "Zürich?", "query": "SELECT 1"}
+    text = json.dumps([pair], ensure_ascii=False, indent=1).replace("\n", "\r\n")
+    (tmp_path / "t.json").write_bytes(text.encode(encoding))
+    [dialogue] = read_dialogues("spider", "train", tmp_path / "t.json")
+    assert dialogue.turns[0].question == "Zürich?"
+
+
 # --- folders and schemas ------------------------------------------------------------------------
 
 
@@ -178,6 +251,30 @@ def test_an_absent_source_says_what_the_folder_should_hold(tmp_path: Path) -> No
         read_source("cosql", tmp_path)
     with pytest.raises(DataError, match=r"no databases; put"):
         find_databases(tmp_path)
+
+
+def test_a_source_one_folder_too_high_is_pointed_down(tmp_path: Path) -> None:
+    write_json(tmp_path / "spider_data" / "train_spider.json", [])
+    with pytest.raises(DataError, match=r"did you mean --source .*/spider_data\?"):
+        read_source("spider", tmp_path)
+
+
+def test_a_bad_schema_costs_no_other_and_is_noted(tmp_path: Path) -> None:
+    entry = {"database_id": "Pets", "interaction": [{"utterance": "x", "query": "SELECT 1"}]}
+    write_json(tmp_path / "train.json", [entry])
+    other = PETS_ENTRY | {"table_names_original": ["owners", "cat"]}
+    entries = [other, {"db_id": "cars"}, PETS_ENTRY, PETS_ENTRY | {"db_id": "x", "primary_keys": 1}]
+    write_json(tmp_path / "tables.json", entries)
+    path = write_database(tmp_path / "database", "pets")
+    raw = read_source("sparc", tmp_path)
+    assert list(raw.schemas) == ["pets"]
+    assert raw.schemas["pets"].tables[0].name == "owner"
+    unusable, twice = raw.notes
+    assert unusable.startswith("tables.json: 2 entries cannot be used")
+    assert "entry 1: key 'table_names_original': Field required" in unusable
+    assert twice.endswith("several entries differ for one database, and the last counts: pets")
+    # The file of a database that the dialogues spell otherwise.
+    assert raw.databases["Pets"] == path.resolve()
 
 
 def test_a_spider_entry_becomes_a_schema() -> None:
@@ -223,7 +320,7 @@ def test_reflection_follows_creation_order_and_the_referred_spelling(tmp_path: P
 
 
 def test_reflection_of_no_database_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read as an SQLite database"):
+    with pytest.raises(DataError, match=r"absent\.sqlite: no such file"):
         reflect_sqlite("x", tmp_path / "absent.sqlite")
     assert not (tmp_path / "absent.sqlite").exists()
     (tmp_path / "text.sqlite").write_text("no database " * 100)

@@ -105,7 +105,7 @@ def test_a_file_that_went_bad_is_read_again_when_it_is_good(database: Path) -> N
 def test_a_file_that_is_no_database_cannot_be_opened(tmp_path: Path) -> None:
     path = tmp_path / "x.duckdb"
     path.write_bytes(b"no database, though long enough to look at" * 500)
-    with pytest.raises(OSError, match="no DuckDB database"):
+    with pytest.raises(OSError, match="it is text"):
         DuckdbEngine(path, memory_bytes=100_000_000)
 
 
@@ -124,6 +124,9 @@ def test_the_pool_reads_both_kinds_of_file(database: Path, tmp_path: Path) -> No
             count, unreadable, runaway, name = await pool.execute_many(requests)
             assert count.rows == ((2,),)
             assert unreadable.kind == ErrorKind.DATABASE_UNREADABLE
+            assert unreadable.message == (
+                "database 'broken' cannot be opened: it is text, not a database"
+            )
             assert runaway.kind == ErrorKind.TIMEOUT
             assert name.rows == (("Ada",),)
 

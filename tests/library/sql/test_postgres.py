@@ -168,7 +168,7 @@ def test_a_server_that_is_gone_is_a_fault_until_it_is_back(
     gone = engine.execute("SELECT 1", LIMITS)
     postgres.admin("ALTER ROLE mtsql_reader LOGIN")
     assert (gone.status, gone.kind) == (QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE)
-    assert gone.message == "the database server cannot be reached"
+    assert gone.message == "this user may not log in: ALTER ROLE ... LOGIN"
     assert engine.execute("SELECT 1", LIMITS).rows == ((1,),)
 
 
