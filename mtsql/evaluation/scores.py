@@ -15,6 +15,8 @@ import numpy as np
 from mtsql.dialogue import HARDNESSES, Hardness
 
 Metric = Literal["ex", "em"]
+LEFT_OUT = "left_out"
+"""Status of a turn that was never judged, because its row or its database cannot be used."""
 TURN_LABELS = ("1", "2", "3", "4", ">4")
 _SAMPLES_AT_ONCE = 200
 """Bootstrap samples drawn together; bounds memory at 200 x dialogues."""
@@ -238,7 +240,7 @@ def _all_match(verdicts: Sequence[bool | None]) -> bool | None:
 
 
 def _is_executed(row: ScoredTurn) -> bool | None:
-    return None if row.status in ("gold_failed", "infra_fault") else row.status == "ok"
+    return None if row.status in ("gold_failed", "infra_fault", LEFT_OUT) else row.status == "ok"
 
 
 def _share(verdicts: Sequence[tuple[ScoredTurn, bool | None]], num_samples: int) -> Share:

@@ -38,6 +38,12 @@ def add(commands: Commands) -> None:
         help="a row for each pair, summary.json beside it; its folder is made",
     )
 
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="end at the first pair that cannot be judged, instead of leaving it out",
+    )
+
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gold", type=Path, metavar="FILE", help="lines of SQL, a tab, a db_id")
@@ -81,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             timeout_s=arguments.timeout_s,
             jobs=arguments.jobs,
             out=arguments.out,
+            strict=arguments.strict,
         )
     )
     return 0

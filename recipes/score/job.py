@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -22,16 +22,27 @@ from mtsql.evaluation.ex.pair import NO_SQL
 from mtsql.evaluation.judge import JudgeItem, judge_many
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import SANER, Rules, judged_text
-from mtsql.evaluation.scores import ScoredTurn, Scores, summarise, summarise_splits
+from mtsql.evaluation.scores import LEFT_OUT, ScoredTurn, Scores, summarise, summarise_splits
 from mtsql.garbage import long_lived_objects
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
-from recipes.score.input import ScorePair, find_schemas, find_suites, read_rows, read_texts
+from recipes.score.input import (
+    ScorePair,
+    find_schemas,
+    find_suites,
+    kind_of,
+    read_rows,
+    read_texts,
+    require_all,
+    require_some,
+)
 from recipes.score.output import MADE_BY, check_out, make_room, write_scores
 from recipes.score.table import print_table
 
 EType = Literal["exec", "match", "all"]
+NUM_FIRST = 20
+"""Pairs that are left out and named in the summary; every row of --out says why."""
 AT_ONCE = 128
 """Pairs judged in one call, all of one database: their results are in memory together."""
 
@@ -51,6 +62,8 @@ class ScoreJob:
     timeout_s: float
     jobs: int | None
     out: Path | None
+    strict: bool = False
+    """End at the first pair that cannot be judged, instead of leaving it out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +110,22 @@ def score(job: ScoreJob) -> None:
         files = (job.gold, job.pred, job.jsonl, job.tables)
         check_out(job.out, [path for path in files if path is not None])
     pairs = _pairs(job)
-    db_ids = sorted({pair.db_id for pair in pairs})
+    db_ids = sorted({pair.db_id for pair in pairs if not pair.fault})
     suites: dict[str, dict[str, Path]] = {}
+    faults: dict[str, str] = {}
     if job.db_root is not None:
-        suites = find_suites(job.db_root, db_ids, all_variants=job.test_suite)
+        suites, faults = find_suites(job.db_root, db_ids, all_variants=job.test_suite)
     elif job.etype != "match":
         raise ConfigError("name the databases with --db-root DIR, or give --etype match")
-    schemas = find_schemas(job.tables, suites, db_ids)
+    schemas, lacking = find_schemas(job.tables, suites, db_ids)
+    faults = lacking | faults
+    pairs = [
+        pair if pair.fault or pair.db_id not in faults else replace(pair, fault=faults[pair.db_id])
+        for pair in pairs
+    ]
+    if job.strict:
+        require_all(pairs)
+    require_some(pairs)
     if job.out is not None:
         check_out(job.out, [path for suite in suites.values() for path in suite.values()])
         make_room(job.out)
@@ -121,7 +143,14 @@ def score(job: ScoreJob) -> None:
         etype=job.etype,
         num_outside=_num_outside(scored),
         with_dialogues=any(pair.dialogue is not None for pair in pairs),
+        left_out=[pair.fault for pair in pairs if pair.fault],
+        unread=_unread(pairs),
     )
+
+
+def _unread(pairs: Sequence[ScorePair]) -> list[str]:
+    """Keys of the rows that nothing reads, each once."""
+    return list(dict.fromkeys(key for pair in pairs for key in pair.unread))
 
 
 def _pairs(job: ScoreJob) -> list[ScorePair]:
@@ -163,12 +192,19 @@ async def _judge(
             cut_rows=True,
         )
 
-    judged: dict[int, Judgement] = {}
-    order = sorted(range(len(pairs)), key=lambda place: pairs[place].db_id)
+    judged = {
+        place: Judgement(ex=None, em=None, status=LEFT_OUT, message=pair.fault)
+        for place, pair in enumerate(pairs)
+        if pair.fault
+    }
+    order = sorted(
+        (place for place in range(len(pairs)) if place not in judged),
+        key=lambda place: pairs[place].db_id,
+    )
     databases = {name: path for suite in suites.values() for name, path in suite.items()}
     num_workers = job.jobs or len(os.sched_getaffinity(0))
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("score", total=len(pairs))
+        task = progress.add_task("score", total=len(order))
         async with _executor(job, databases, num_workers) as executor:
             for _, group in groupby(order, key=lambda place: pairs[place].db_id):
                 places = list(group)
@@ -178,7 +214,10 @@ async def _judge(
                     judged |= dict(zip(part, found, strict=True))
                     progress.advance(task, len(part))
     return [
-        _scored(pair, judged[place], schemas[pair.db_id], job) for place, pair in enumerate(pairs)
+        Scored(pair=pair, judgement=judged[place], hardness=None, outside="")
+        if pair.fault
+        else _scored(pair, judged[place], schemas[pair.db_id], job)
+        for place, pair in enumerate(pairs)
     ]
 
 
@@ -234,6 +273,8 @@ def _partial(
     by_level |= {level: [] for level in HARDNESSES}
     for one in scored:
         pair = one.pair
+        if pair.fault:
+            continue
         found = components(pair.gold, pair.pred, schemas[pair.db_id], job.rules)
         if found is not None and one.hardness is not None:
             by_level["all"].append(found)
@@ -253,6 +294,8 @@ def _summary(
     partial: dict[str, dict[str, PartialScore]] | None,
 ) -> dict[str, Any]:
     reasons = Counter(one.outside for one in scored if one.outside)
+    judged = [one for one in scored if not one.pair.fault]
+    left_out = [one.pair for one in scored if one.pair.fault]
     failed = [one.pair.id for one in scored if one.judgement.status == "gold_failed"]
     return {
         "made_by": MADE_BY,
@@ -264,7 +307,14 @@ def _summary(
         "scores": asdict(scores),
         "sources": {name: asdict(part) for name, part in summarise_splits(turns).items() if name},
         "gold_failed": failed,
-        "num_gold_outside_subset": sum(one.hardness is None for one in scored),
+        "left_out": {
+            "num": len(left_out),
+            "of": len(scored),
+            "reasons": dict(Counter(kind_of(pair.fault) for pair in left_out).most_common()),
+            "first": [{"id": pair.id, "reason": pair.fault} for pair in left_out[:NUM_FIRST]],
+        },
+        "unread_keys": _unread([one.pair for one in scored]),
+        "num_gold_outside_subset": sum(one.hardness is None for one in judged),
         "num_pred_outside_subset": _num_outside(scored),
         "outside_reasons": dict(reasons.most_common(20)),
         "partial": partial

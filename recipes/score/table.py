@@ -1,11 +1,14 @@
 """The table of `mtsql score`, in the layout of the official script."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mtsql.dialogue import HARDNESSES
+from mtsql.errors import some_of
 from mtsql.evaluation.em.match import COMPONENTS
 from mtsql.evaluation.em.partial import PartialScore
 from mtsql.evaluation.scores import TURN_LABELS, MetricScores, Scores, Share
+from recipes.score.input import kind_of
 
 LEVELS = (*HARDNESSES, "all")
 TITLES = {"ex": "EXECUTION ACCURACY", "em": "EXACT MATCHING ACCURACY"}
@@ -19,10 +22,14 @@ def print_table(
     etype: str,
     num_outside: int,
     with_dialogues: bool,
+    left_out: Sequence[str] = (),
+    unread: Sequence[str] = (),
 ) -> None:
     """Shares by hardness and by turn, then partial scores, then what lies behind the figures.
 
     Args:
+        left_out: of each pair that is in no figure, why, as `KIND: DETAIL`.
+        unread: keys of the rows that nothing reads.
         num_outside: predictions that Spider's parser does not read.
         with_dialogues: show interaction match and shares by turn.
     """
@@ -32,6 +39,8 @@ def print_table(
     columns = [*LEVELS, *(["joint_all"] if with_dialogues else [])]
     _line("", columns)
     _line("count", [_count(share) for share in _by_level(first, with_dialogues)])
+    if left_out:
+        _line("left out", [*("" for _ in HARDNESSES), len(left_out)])
     for name in shown:
         _title(TITLES[name])
         _line(NAMES[name], map(_figure, _by_level(metrics[name], with_dialogues)))
@@ -46,7 +55,13 @@ def print_table(
         for name in shown:
             _title(f"TURN {TITLES[name]}")
             _line(NAMES[name], [_figure(metrics[name].by_turn[label]) for label in TURN_LABELS])
-    _print_behind(scores, etype, num_outside)
+    _print_behind(scores, etype, num_outside, len(left_out))
+    for kind, count in Counter(map(kind_of, left_out)).most_common():
+        first = dict.fromkeys(fault for fault in left_out if kind_of(fault) == kind)
+        reasons = some_of([fault.removeprefix(f"{kind}: ") for fault in first], num=3)
+        _line("left out", [f"{count} of {scores.num_turns}: {kind}: {reasons}"])
+    if unread:
+        _line("keys not read", [some_of(unread)])
 
 
 def _by_level(metric: MetricScores, with_dialogues: bool) -> list[Share]:
@@ -70,7 +85,7 @@ def _print_partial(partial: Mapping[str, Mapping[str, PartialScore]]) -> None:
             _line(component, [f"{value(partial[level][component]):.3f}" for level in LEVELS])
 
 
-def _print_behind(scores: Scores, etype: str, num_outside: int) -> None:
+def _print_behind(scores: Scores, etype: str, num_outside: int, num_left_out: int) -> None:
     _title("BEHIND THE FIGURES")
     _line("status", [f"{name} {count}" for name, count in scores.statuses.items()])
     if etype != "match":
@@ -81,7 +96,7 @@ def _print_behind(scores: Scores, etype: str, num_outside: int) -> None:
         _line("strict execution", [_figure(scores.ex_strict), _interval(scores.ex_strict)])
         _line("empty matches", [scores.num_empty_matches])
     if etype != "exec":
-        parsed = 1 - num_outside / scores.num_turns
+        parsed = 1 - num_outside / (scores.num_turns - num_left_out)
         _line("not judged (EM)", [scores.em.question_match.num_unjudged])
         _line("predictions parsed", [f"{parsed:.3f}"])
 

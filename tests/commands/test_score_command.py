@@ -328,6 +328,85 @@ def test_mistakes_in_rows(
     refused(message, capsys)
 
 
+def left_out_pairs(files: Path) -> list[str]:
+    """Options for four pairs, of which one can be judged."""
+    (files / "database" / "dogs").mkdir()
+    (files / "database" / "dogs" / "dogs.sqlite").touch()
+    row = {
+        "id": 1,
+        "db_id": "pets",
+        "gold": "SELECT name FROM pets",
+        "pred": "SELECT name FROM pets",
+    }
+    rows = [
+        row | {"dialogue": 1},
+        row | {"id": 2, "db_id": "cats", "dialogue": 1},
+        row | {"id": 3, "db_id": "dogs"},
+        row | {"id": 4, "gold": ""},
+    ]
+    (files / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    root = ["--db-root", str(files / "database"), "--jobs", "1"]
+    return ["score", "--jsonl", str(files / "rows.jsonl"), *root]
+
+
+def test_pairs_that_cannot_be_judged_are_left_out_and_counted(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = files / "o.jsonl"
+    assert main([*left_out_pairs(files), "--out", str(out)]) == 0
+    assert verdicts(out) == [
+        (1, True, True, "ok"),
+        (2, None, None, "left_out"),
+        (3, None, None, "left_out"),
+        (4, None, None, "left_out"),
+    ]
+    summary = json.loads((files / "summary.json").read_text())
+    for metric in ("ex", "em"):
+        share = summary["scores"][metric]["question_match"]
+        assert (share["share"], share["num_judged"], share["num_unjudged"]) == (1.0, 1, 3)
+        # A dialogue with a pair that is left out is neither right nor wrong.
+        assert summary["scores"][metric]["interaction_match"]["num_judged"] == 0
+    assert summary["scores"]["executed"]["num_judged"] == 1
+    left_out = summary["left_out"]
+    assert (left_out["num"], left_out["of"]) == (3, 4)
+    assert left_out["reasons"] == {
+        "missing_database": 1,
+        "unreadable_database": 1,
+        "empty_gold": 1,
+    }
+    assert [one["id"] for one in left_out["first"]] == [2, 3, 4]
+    assert summary["num_gold_outside_subset"] == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["left", "out", "3"] in lines
+    reasons = [" ".join(line) for line in lines if line[:2] == ["left", "out"]][1:]
+    assert "left out 1 of 4: missing_database: --db-root" in reasons[0]
+    assert "dogs.sqlite: cannot be read as an SQLite database: it is empty" in reasons[1]
+    assert reasons[2].endswith("line 4: key gold holds no query")
+    assert ["predictions", "parsed", "1.000"] in lines
+
+
+def test_strict_ends_at_the_first_pair_that_cannot_be_judged(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*left_out_pairs(files), "--strict", "--out", str(files / "o.jsonl")]) == 2
+    refused("no database 'cats' (as DB/DB.sqlite); mend it, or leave out --strict", capsys)
+    assert not (files / "o.jsonl").exists()
+
+
+def test_a_key_that_nothing_reads_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "rows.jsonl").write_text(ROW.replace('"id": 1', '"id": 1, "turns": 3, "note": ""'))
+    assert score(files, "--jsonl", str(files / "rows.jsonl")) == 0
+    assert "keys not read        turns, note" in capsys.readouterr().out
+    assert score(files, "--jsonl", str(files / "rows.jsonl"), "--strict") == 2
+    refused("line 1: unknown key 'turns'; did you mean 'turn'?", capsys)
+
+
+def test_one_bad_line_of_gold_costs_no_other(files: Path) -> None:
+    (files / "gold.txt").write_text(GOLD.replace("\tpets", " pets", 1))
+    assert score(files, *texts(files), "--out", str(files / "o.jsonl")) == 0
+    assert [row[3] for row in verdicts(files / "o.jsonl")] == ["left_out", "ok", "error"]
+
+
 def test_nothing_to_score(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score"]) == 2
     refused("give --gold FILE and --pred FILE, or --jsonl FILE", capsys)
