@@ -15,9 +15,11 @@ from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.scores import ScoredTurn, summarise
 from mtsql.protocol import ActionName, Answer, ToolCall
 from mtsql.report.charts import bar_chart, line_chart, running_mean
+from mtsql.report.fine_tuning import warm_start_section
 from mtsql.report.html import gain_text
 from mtsql.report.page import write_report
-from mtsql.report.scores import summary_table, summary_tables
+from mtsql.report.rl import rl_section
+from mtsql.report.scores import summary_section, summary_table, summary_tables
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import read_rows
 from mtsql.runs.records import SplitGain, Summary
@@ -128,9 +130,8 @@ def trajectory(question: str, proposals: tuple[str, ...], ex: tuple[bool, ...]) 
     )
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "demo<b>"
+def write_run(parent: Path) -> Path:
+    folder = parent / "demo<b>"
     (folder / "metrics").mkdir(parents=True)
     (folder / "evaluation").mkdir()
     (folder / "summary.json").write_text(json.dumps(SUMMARY))
@@ -168,6 +169,21 @@ def run_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return write_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The whole report, drawn once: its charts take a second."""
+    folder = write_run(tmp_path_factory.mktemp("report"))
+    path = write_report(RunFolder(folder))
+    assert path == folder / "report.html"
+    assert not list(folder.glob("*.partial"))
+    return path.read_text()
+
+
 def check_page(page: str) -> None:
     reader = Balanced()
     reader.feed(page)
@@ -178,18 +194,13 @@ def check_page(page: str) -> None:
     assert "@import" not in page
 
 
-def test_the_page_is_whole_offline_and_escaped(run_folder: Path) -> None:
-    path = write_report(RunFolder(run_folder))
-    assert path == run_folder / "report.html"
-    page = path.read_text()
+def test_the_page_is_whole_offline_and_escaped(page: str) -> None:
     check_page(page)
     # Question 1; db_id, gold and two texts of three trajectories, and of the one that stands first.
     assert page.count("&lt;/pre&gt;&lt;script&gt;") == 1 + 1 + 4 * (3 + 1)
-    assert not list(run_folder.glob("*.partial"))
 
 
-def test_the_page_shows_the_figures(run_folder: Path) -> None:
-    page = write_report(RunFolder(run_folder)).read_text()
+def test_the_page_shows_the_figures(page: str) -> None:
     assert "Clause F1 against gold" in page
     assert "+12.5 (+4.7 to +20.3)" in page
     assert "321 held-out turns" in page
@@ -213,31 +224,34 @@ def test_the_page_shows_the_figures(run_folder: Path) -> None:
     assert page.index("<h2>Stages</h2>") > page.index("<h2>Trajectories</h2>")
 
 
-def test_the_mistakes_of_the_scripts_are_shown(run_folder: Path) -> None:
-    assert "Mistakes made on purpose" not in write_report(RunFolder(run_folder)).read_text()
+def test_the_mistakes_of_the_scripts_are_shown(run_folder: Path, page: str) -> None:
+    def section() -> str:
+        run = RunFolder(run_folder)
+        return warm_start_section(read_rows(run.metrics("warm_start")), run.read_script_facts())
+
+    assert section() in page
+    assert "Mistakes made on purpose" not in page
     (run_folder / "warm_start").mkdir()
     path = run_folder / "warm_start" / "facts.json"
     counts = {"made": 4, "share": 0.125, "noticed": 3, "repaired": 2, "right": 1}
     facts = {"num_trajectories": 32, "mistakes": {"missing_join": counts, HOSTILE: counts}}
     path.write_text(json.dumps({**facts, "shares": {"first_right": 0.5, "executed": 0.25}}))
-    page = write_report(RunFolder(run_folder)).read_text()
-    check_page(page)
+    check_page(section())
     # share of all 32; noticed 3/4, repaired 2/4, right 1/4
     cells = ("missing join", "4", "12.5", "75.0", "50.0", "25.0")
-    assert "".join(f"<td>{cell}</td>" for cell in cells) in page
-    assert "first right 50.0; executed 25.0" in page
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in section()
+    assert "first right 50.0; executed 25.0" in section()
     # Facts without the key are those of a warm start that counted none.
     path.write_text('{"num_trajectories": 32}')
-    assert "Mistakes made on purpose" not in write_report(RunFolder(run_folder)).read_text()
+    assert "Mistakes made on purpose" not in section()
     path.write_text('{"mistakes": {"missing_join": {"made": "x"}}}')
     key = r"facts\.json: key 'mistakes\.missing_join\.made': .*; prepare the warm start again"
     with pytest.raises(DataError, match=key):
         write_report(RunFolder(run_folder))
 
 
-def test_the_same_folder_gives_the_same_bytes(run_folder: Path) -> None:
-    first = write_report(RunFolder(run_folder)).read_bytes()
-    assert write_report(RunFolder(run_folder)).read_bytes() == first
+def test_the_same_run_gives_the_same_page(run_folder: Path, page: str) -> None:
+    assert write_report(RunFolder(run_folder)).read_bytes() == page.encode()
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -300,19 +314,18 @@ def split_summary() -> Summary:
     )
 
 
-def test_parts_of_the_held_out_turns_stand_beside_the_headline(run_folder: Path) -> None:
-    (run_folder / "summary.json").write_text(split_summary().model_dump_json())
-    page = write_report(RunFolder(run_folder)).read_text()
-    check_page(page)
+def test_parts_of_the_held_out_turns_stand_beside_the_headline() -> None:
+    section = summary_section(split_summary())
+    check_page(section)
     rows = (
         ("", "warm start", "RL", "gain, points", "turns"),
         ("known", "50.0", "75.0", "+25.0 (+10.0 to +40.0)", "200"),
         ("unknown", "-", "0.0", "+0.0", "121"),
     )
     head, *others = rows
-    assert "".join(f"<th>{cell}</th>" for cell in head) in page
+    assert "".join(f"<th>{cell}</th>" for cell in head) in section
     for cells in others:
-        assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in section
     console = Console(width=120)
     with console.capture() as capture:
         for table in summary_tables(split_summary()):
@@ -329,12 +342,11 @@ def test_a_running_mean_looks_back_and_leaves_out_what_is_not_there() -> None:
     assert str(running_mean([None, 2.0], 2)) == "[nan, 2.0]"
 
 
-def test_many_steps_are_drawn_as_dots_and_their_mean(run_folder: Path) -> None:
+def test_many_steps_are_drawn_as_dots_and_their_mean(page: str) -> None:
     note = "Lines are means of 5 steps"
-    assert note not in write_report(RunFolder(run_folder)).read_text()
-    rows = [json.dumps({"step": step, "reward": step % 2}) for step in range(1, 11)]
-    (run_folder / "metrics" / "rl.jsonl").write_text("\n".join(rows) + "\n")
-    assert note in write_report(RunFolder(run_folder)).read_text()
+    assert note not in page
+    assert note in rl_section([{"step": step, "reward": step % 2} for step in range(1, 11)])
+    assert note not in rl_section([{"step": step, "reward": step % 2} for step in range(1, 10)])
 
 
 def test_chart_labels_are_escaped_and_gaps_allowed() -> None:
