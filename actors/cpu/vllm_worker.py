@@ -16,18 +16,26 @@ def _plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
     layer.cpu_linear = torch.nn.functional.linear  # pyright: ignore[reportArgumentType]
 
 
-class CopyingReceiver(bucketed_weight_transfer.BucketedWeightReceiver):
-    """Hands out copies: views into shared memory would outlive its closing."""
+class WholeReceiver(bucketed_weight_transfer.BucketedWeightReceiver):
+    """Hands out all weights at once, as copies, when the last bucket has come.
+
+    vLLM wants a tied embedding and its head in the same call, and they may lie in different
+    buckets. Views into shared memory would outlive its closing, also in the traceback of an error;
+    so nothing that can fail happens before it is closed.
+    """
 
     def receive_weights(self, on_bucket_received: Callable[[NamedWeights, bool], None]) -> None:
-        def copy_first(weights: NamedWeights, is_last: bool) -> None:
-            on_bucket_received([(name, weight.clone()) for name, weight in weights], is_last)
+        whole: NamedWeights = []
 
-        super().receive_weights(copy_first)
+        def keep(weights: NamedWeights, _is_last: bool) -> None:
+            whole.extend((name, weight.clone()) for name, weight in weights)
+
+        super().receive_weights(keep)
+        on_bucket_received(whole, True)
 
 
 vllm_layers.dispatch_cpu_unquantized_gemm = _plain_linear
-bucketed_weight_transfer.BucketedWeightReceiver = CopyingReceiver
+bucketed_weight_transfer.BucketedWeightReceiver = WholeReceiver
 
 
 class CPUWorkerExtension(vLLMColocateWorkerExtension):

@@ -4,11 +4,13 @@ verl's own YAML is composed with hydra, and only the keys below are set; the res
 defaults.
 """
 
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf, open_dict
+from safetensors import safe_open
 
 from actors.cpu.vllm import NAME as VLLM_CPU
 from actors.learner.job import SftJob
@@ -17,6 +19,7 @@ from mtsql.config.run import RunConfig
 
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 AGENT = "mtsql"
+MIN_BUCKET_MB = 64
 
 
 def _compose(name: str, values: dict[str, Any]) -> DictConfig:
@@ -114,6 +117,25 @@ def sft_config(job: SftJob) -> DictConfig:
             "trainer.n_gpus_per_node": fine_tune.num_ranks,
         },
     )
+
+
+def bucket_mb(model: Path) -> int:
+    """MiB of the buffer by which weights go to vLLM: no tensor, in 32 bits, may be larger.
+
+    verl's default of 2 GB would be taken from /dev/shm.
+
+    Args:
+        model: Hugging Face folder.
+    """
+    shapes = [shape for file in model.glob("*.safetensors") for shape in _shapes(file)]
+    largest = max((prod(shape) for shape in shapes), default=0) * 4
+    return max(MIN_BUCKET_MB, ceil(largest / (1 << 20)))
+
+
+def _shapes(file: Path) -> list[list[int]]:
+    """Of the tensors in a safetensors file, from its header alone."""
+    with safe_open(file, framework="pt") as tensors:
+        return [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118 - no mapping
 
 
 def rl_config(
@@ -221,8 +243,7 @@ def rl_config(
             f"{rollout}.enable_sleep_mode": False,
             f"{rollout}.free_cache_engine": False,
             f"{rollout}.max_num_batched_tokens": 4096,
-            # The default of 2 GB is taken from /dev/shm.
-            f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes": 64,
+            f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes": bucket_mb(base),
         }
     else:
         values |= {

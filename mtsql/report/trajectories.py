@@ -35,7 +35,8 @@ def example_section(newest: tuple[str, Sequence[Attempt]] | None) -> str:
     """One turn as it was played, so that a reader sees first what all the figures are about."""
     if newest is None or not newest[1]:
         return ""
-    best = min(newest[1], key=lambda one: (_rank(one), _is_wrong(one)))
+    # Right by EM, too, so that it is not luck, and short.
+    best = min(newest[1], key=lambda one: (_rank(one), *_lacks(one), len(one.trajectory.steps)))
     return section("One turn, as the newest policy plays it", _trajectory(best, is_open=True))
 
 
@@ -62,9 +63,10 @@ def _rank(stored: Attempt) -> int:
     return 0 if is_mended else 1
 
 
-def _is_wrong(stored: Attempt) -> bool:
+def _lacks(stored: Attempt) -> tuple[bool, bool]:
+    """Whether the answer is not right under EX, under EM."""
     judgements = stored.trajectory.judgements
-    return not judgements or judgements[-1].ex is not True
+    return (True, True) if not judgements else (not judgements[-1].ex, not judgements[-1].em)
 
 
 def _trajectory(stored: Attempt, *, is_open: bool = False) -> str:
