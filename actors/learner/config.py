@@ -4,22 +4,20 @@ verl's own YAML is composed with hydra, and only the keys below are set; the res
 defaults.
 """
 
-from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf, open_dict
-from safetensors import safe_open
 
 from actors.cpu.vllm import NAME as VLLM_CPU
+from actors.cpu.weights import bucket_mb
 from actors.learner.job import SftJob
 from mtsql.config.rl import RLConfig
 from mtsql.config.run import RunConfig
 
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 AGENT = "mtsql"
-MIN_BUCKET_MB = 64
 
 
 def _compose(name: str, values: dict[str, Any]) -> DictConfig:
@@ -117,25 +115,6 @@ def sft_config(job: SftJob) -> DictConfig:
             "trainer.n_gpus_per_node": fine_tune.num_ranks,
         },
     )
-
-
-def bucket_mb(model: Path) -> int:
-    """MiB of the buffer by which weights go to vLLM: no tensor, in 32 bits, may be larger.
-
-    verl's default of 2 GB would be taken from /dev/shm.
-
-    Args:
-        model: Hugging Face folder.
-    """
-    shapes = [shape for file in model.glob("*.safetensors") for shape in _shapes(file)]
-    largest = max((prod(shape) for shape in shapes), default=0) * 4
-    return max(MIN_BUCKET_MB, ceil(largest / (1 << 20)))
-
-
-def _shapes(file: Path) -> list[list[int]]:
-    """Of the tensors in a safetensors file, from its header alone."""
-    with safe_open(file, framework="pt") as tensors:
-        return [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118 - no mapping
 
 
 def rl_config(

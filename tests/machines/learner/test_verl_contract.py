@@ -311,12 +311,22 @@ import verl.workers.engine.fsdp.transformer_impl as engine
 assert engine.CPUOffloadPolicy(pin_memory=True) is None
 # verl finds a distribution called vllm, and the methods that our subclasses replace are there.
 import inspect
-from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
+from verl.workers.rollout.vllm_rollout import vllm_rollout
+from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import (
+    BucketedWeightReceiver,
+    BucketedWeightSender,
+)
+assert vllm_rollout.BucketedWeightSender is BucketedWeightSender
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 for function, names in (
     (vLLMHttpServer._get_worker_extension_cls, ["self"]),
     (vLLMReplica._get_server_name_prefix, ["self"]),
     (BucketedWeightReceiver.receive_weights, ["self", "on_bucket_received"]),
+    (BucketedWeightSender._init_socket, ["self"]),
+    (
+        vllm_rollout.ServerAdapter._execute_method,
+        ["self", "method", "non_block", "timeout", "args", "kwargs"],
+    ),
 ):
     assert list(inspect.signature(function).parameters) == names, function
 """
