@@ -89,13 +89,14 @@ class TurnDatabase:
         """What the columns hold that the query compared with a text value; {} when it did not."""
         wanted = lookups(sql, self._spec.schema)
         results = await self._run_all([one.sql for one in wanted])
-        stored = {
-            one.column: [
-                preview_cell(row[0], self._config.preview_cell_chars) for row in result.rows
-            ]
-            for one, result in zip(wanted, results, strict=True)
-            if result.status is QueryStatus.OK
-        }
+        stored: dict[str, list[object]] = {}
+        for one, result in zip(wanted, results, strict=True):
+            if result.status is QueryStatus.OK:
+                shown = stored.setdefault(one.column, [])
+                for row in result.rows:
+                    value = preview_cell(row[0], self._config.preview_cell_chars)
+                    if value not in shown:
+                        shown.append(value)
         return {"stored": stored} if stored else {}
 
     def _preview(self, result: QueryResult) -> dict[str, object]:

@@ -1,6 +1,11 @@
 """What a database looks like: tables, columns, keys."""
 
+from typing import Literal
+
 from pydantic import BaseModel
+
+EngineName = Literal["sqlite", "duckdb", "postgresql", "other"]
+"""Whose SQL a database speaks: what a word in double quotes is, and which names need quotes."""
 
 
 class Column(BaseModel, frozen=True, extra="forbid"):
@@ -11,8 +16,12 @@ class Column(BaseModel, frozen=True, extra="forbid"):
 
 
 class Table(BaseModel, frozen=True, extra="forbid"):
+    """What a query can read from by name: a table, or a view of any kind."""
+
     name: str
     columns: tuple[Column, ...]
+    namespace: str = ""
+    """The schema that a query has to name before the table; empty where it need not."""
 
 
 class ForeignKey(BaseModel, frozen=True, extra="forbid"):
@@ -28,6 +37,9 @@ class Schema(BaseModel, frozen=True, extra="forbid"):
     db_id: str
     tables: tuple[Table, ...]
     foreign_keys: tuple[ForeignKey, ...] = ()
+    engine: EngineName = "sqlite"
+    left_out: tuple[str, ...] = ()
+    """What the database holds besides and no query can read, each with the reason."""
 
     def __hash__(self) -> int:
         # Each step asks caches by schema; to hash all columns costs more than most of them save.

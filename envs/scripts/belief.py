@@ -10,14 +10,15 @@ from mtsql.mistakes.joins import missing_join
 from mtsql.mistakes.kinds import Mistake
 from mtsql.mistakes.values import unstored_value
 from mtsql.query.edits import (
-    ColumnKey,
     condition_keys,
     dropped_condition,
     flip_case,
     guessed_columns,
-    text_conditions,
     wrong_column,
 )
+from mtsql.query.names import names_of
+from mtsql.query.scopes import ColumnKey
+from mtsql.query.texts import text_conditions
 
 Observation = dict[str, Any]
 
@@ -40,6 +41,7 @@ class Belief:
     def __init__(self, spec: TurnSpec, scripts: ScriptConfig, rng: Random) -> None:
         self._question = spec.turn.question
         self._gold = spec.turn.gold_sql
+        self._names = names_of(spec.schema)
         self._said = "\n".join([self._question, *_told(spec)])
         self._wrong_case: set[ColumnKey] = {
             column for column in misleading_columns(spec) if rng.random() < scripts.wrong_case
@@ -102,7 +104,7 @@ class Belief:
 
     def _sql(self) -> str:
         """Without the mistakes that break it."""
-        return flip_case(self._base(), self._wrong_case, question=self._question)
+        return flip_case(self._base(), self._wrong_case, question=self._question, names=self._names)
 
     def _base(self) -> str:
         if self._unstored is not None:
@@ -133,13 +135,19 @@ def misleading_columns(spec: TurnSpec) -> list[ColumnKey]:
     No earlier SQL shows one of their values, and the question does not spell it as the database
     does.
     """
-    known = {condition.column for past in spec.history for condition in text_conditions(past.sql)}
+    names = names_of(spec.schema)
+    known = {
+        condition.column
+        for past in spec.history
+        for condition in text_conditions(past.sql, names)
+        if condition.looks_at_case
+    }
     spelt = {
         condition.column
-        for condition in text_conditions(spec.turn.gold_sql)
-        if condition.value in spec.turn.question
+        for condition in text_conditions(spec.turn.gold_sql, names)
+        if condition.looks_at_case and condition.value in spec.turn.question
     }
-    return guessed_columns(spec.turn.gold_sql, known=known | spelt)
+    return guessed_columns(spec.turn.gold_sql, known=known | spelt, names=names)
 
 
 def looks_wrong(seen: Observation) -> bool:

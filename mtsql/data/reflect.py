@@ -75,7 +75,9 @@ def _reflect_server(db_id: str, address: str) -> Schema:
         # No pool: the connection ends with the block.
         with create_engine(url, poolclass=NullPool).connect() as connection:
             inspector = inspect(connection)
-            return reflect_schema(db_id, inspector, sorted(inspector.get_table_names()))
+            schema = reflect_schema(db_id, inspector, sorted(inspector.get_table_names()))
+            is_known = url.get_backend_name() == "postgresql"
+            return schema.model_copy(update={"engine": "postgresql" if is_known else "other"})
     except (SQLAlchemyError, ImportError) as error:
         why = f"({type(error).__name__}); is it up, and may this role read it?"
         if url.get_backend_name() == "postgresql" and isinstance(error, OperationalError):
@@ -114,6 +116,7 @@ def _reflect_duckdb(db_id: str, database: Path) -> Schema:
             if key[1] == "FOREIGN KEY"
             for column, ref_column in zip(key[2], key[4], strict=True)
         ),
+        engine="duckdb",
     )
 
 

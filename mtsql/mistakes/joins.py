@@ -6,8 +6,9 @@ from random import Random
 from sqlglot import Token, TokenType, exp
 
 from mtsql.query.edits import CLOSING, OPENING, WHERE_ENDS, edit_sql
-from mtsql.query.reading import is_text, parse_sql, tokens_of
-from mtsql.query.scopes import selects_around, sources
+from mtsql.query.reading import parse_sql, tokens_of
+from mtsql.query.scopes import ROW_IDS, selects_around, sources
+from mtsql.query.texts import in_double_quotes
 from mtsql.schema import Schema
 
 _JOINING = frozenset(
@@ -24,7 +25,6 @@ _JOINING = frozenset(
     }
 )
 _JOIN_ENDS = WHERE_ENDS | _JOINING | {TokenType.WHERE}
-_ROW_IDS = frozenset({"rowid", "oid", "_rowid_"})
 
 
 def missing_join(sql: str, schema: Schema, rng: Random) -> str | None:
@@ -81,7 +81,7 @@ def _is_needed(
     return any(
         not begin <= column.this.meta["start"] < end
         # With the join gone no column is called so: in double quotes it would be a text, no error.
-        and not is_text(column, sql, columns=())
+        and not in_double_quotes(column, sql)
         and _is_its_own(column, join, schema)
         for column in select.find_all(exp.Column)
         if "start" in column.this.meta
@@ -91,7 +91,7 @@ def _is_needed(
 def _is_its_own(column: exp.Column, join: exp.Join, schema: Schema) -> bool:
     """Of all tables around the column, only the joined one may answer for it."""
     name = column.name.lower()
-    if not column.table and name in _ROW_IDS:
+    if not column.table and name in ROW_IDS:
         return False
     answering: list[exp.Expr] = []
     for select in selects_around(column):

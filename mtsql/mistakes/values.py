@@ -7,13 +7,14 @@ from random import Random
 
 from sqlglot import exp
 
-from mtsql.query.edits import ColumnKey, column_key, edit_sql
+from mtsql.query.edits import edit_sql, quoted
 from mtsql.query.names import names_of
-from mtsql.query.reading import is_text, parse_sql
-from mtsql.query.scopes import Scopes
+from mtsql.query.reading import parse_sql
+from mtsql.query.scopes import ColumnKey
+from mtsql.query.texts import Texts
 from mtsql.schema import Schema
-from mtsql.sql.quoting import quote_name, quote_text
 
+_EQUALITIES = (exp.EQ, exp.NullSafeEQ)
 _WIDENING = (exp.Or, exp.Not, exp.Union, exp.Except, exp.Case, exp.If, exp.Join)
 """Inside these, a condition that nothing meets may leave rows."""
 
@@ -73,7 +74,8 @@ def unstored_value(
     value, texts = rng.choice(sorted(options, key=lambda option: option[0].start))
     text = rng.choice(texts)
     if value.mark:
-        text = quote_name(text) if value.mark == '"' else quote_text(text)
+        is_name = text.lower() in names_of(schema).tables_by_column
+        text = quoted(text, "'" if is_name else value.mark)
     edited = edit_sql(sql, [(value.start, value.end, text)])
     return UnstoredValue(sql=edited, meant=value.value)
 
@@ -82,40 +84,40 @@ def _deciding_values(
     tree: exp.Expr, sql: str, schema: Schema, avoid: Collection[ColumnKey]
 ) -> Iterator[_Value]:
     """Literals whose condition decides: if it selects no row, the query gives none or counts 0."""
-    columns = names_of(schema).tables_by_column
-    scopes = Scopes()
-    for comparison in tree.find_all(exp.EQ, exp.GT, exp.GTE, exp.LT, exp.LTE):
+    names = names_of(schema)
+    texts = Texts(tree, sql, names)
+    for comparison in tree.find_all(*_EQUALITIES, exp.GT, exp.GTE, exp.LT, exp.LTE):
         if not _is_decisive(comparison):
             continue
+        is_equality = isinstance(comparison, _EQUALITIES)
         for subject, written in (
             (comparison.left, comparison.right),
             (comparison.right, comparison.left),
         ):
             token = written if isinstance(written, exp.Literal) else written.this
-            if isinstance(written, exp.Literal):
-                is_word = written.is_string
-            elif isinstance(written, exp.Column) and is_text(written, sql, columns):
-                is_word = True
-            else:
+            is_word = texts.is_text(written)
+            if not is_word and not isinstance(written, exp.Literal):
                 continue
-            if isinstance(subject, exp.Column):
-                if column_key(subject, scopes) in avoid:
+            if isinstance(subject, exp.Column) and not texts.is_text(subject):
+                if texts.scopes.key_of(subject) in avoid:
                     continue
             elif is_word or not isinstance(subject, exp.AggFunc):
                 continue
-            if "start" not in token.meta or (is_word and not isinstance(comparison, exp.EQ)):
+            if "start" not in token.meta or (is_word and not is_equality):
                 continue
             start = token.meta["start"]
+            # To a reader of the query another table's column would look like one, too.
+            if is_word and sql[start] == '"' and written.name.lower() in names.tables_by_column:
+                continue
             is_greater = isinstance(comparison, exp.GT | exp.GTE)
-            is_bound = not isinstance(comparison, exp.EQ)
-            is_lower = is_bound and is_greater == (subject is comparison.left)
+            is_lower = not is_equality and is_greater == (subject is comparison.left)
             yield _Value(
                 start=start,
                 end=token.meta["end"] + 1,
                 value=written.name,
                 mark=sql[start] if is_word else "",
                 is_lower_bound=is_lower,
-                is_upper_bound=is_bound and not is_lower,
+                is_upper_bound=not is_equality and not is_lower,
             )
 
 
@@ -149,7 +151,7 @@ def _shows_emptiness(select: exp.Select) -> bool:
 def _wrong(value: _Value, said: str, rng: Random) -> list[str]:
     """Values to write instead."""
     if value.mark:
-        return _wrong_texts(value.value, said, rng, is_looked_up=value.mark == "'")
+        return _wrong_texts(value.value, said, rng)
     number = value.value
     if number not in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)", said.replace(",", "")):
         return []
@@ -163,13 +165,11 @@ def _wrong(value: _Value, said: str, rng: Random) -> list[str]:
     return [number[:place] + number[place] + number[place:]]
 
 
-def _wrong_texts(value: str, said: str, rng: Random, *, is_looked_up: bool) -> list[str]:
-    texts: list[str] = []
+def _wrong_texts(value: str, said: str, rng: Random) -> list[str]:
     words = value.split()
-    if is_looked_up:
-        singular = re.sub(r"(?<=[^\W\d_aiosu])s$", "", value)
-        parts = [" ".join(words[1:]), " ".join(words[:-1]), singular]
-        texts += [part for part in parts if len(part) >= 3 and part[0].isalnum()]
+    singular = re.sub(r"(?<=[^\W\d_aiosu])s$", "", value)
+    parts = [" ".join(words[1:]), " ".join(words[:-1]), singular]
+    texts = [part for part in parts if len(part) >= 3 and part[0].isalnum()]
     if _is_said(f"{value}s", said) and not _is_said(value, said):
         texts.append(f"{value}s")
     if _is_said(value, said) and (slip := _slip(value, rng)):

@@ -24,8 +24,9 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from mtsql.query.names import Names
-from mtsql.query.reading import SQLITE, is_text, parse_query
+from mtsql.query.reading import SQLITE, parse_query
 from mtsql.query.scopes import Scopes
+from mtsql.query.texts import Texts
 
 _GENERATOR = SQLITE.generator(comments=False)
 """Made once: it costs as much as what it writes here."""
@@ -103,19 +104,22 @@ def _both_clauses(sql: str, names: Names) -> tuple[Clauses | None, Clauses | Non
 _MIRRORED: dict[type[exp.Expr], type[exp.Binary]] = {
     exp.EQ: exp.EQ,
     exp.NEQ: exp.NEQ,
+    exp.NullSafeEQ: exp.NullSafeEQ,
+    exp.NullSafeNEQ: exp.NullSafeNEQ,
     exp.GT: exp.LT,
     exp.GTE: exp.LTE,
     exp.LT: exp.GT,
     exp.LTE: exp.GTE,
 }
-_TESTS = (*_MIRRORED, exp.Like, exp.In, exp.Between)
+_TESTS = (*_MIRRORED, exp.Like, exp.ILike, exp.Glob, exp.In, exp.Between)
 
 
 def _normalise(tree: exp.Query, sql: str, names: Names) -> exp.Query:
     """Changes `tree`, which was read from `sql`, in place."""
-    for column in list(tree.find_all(exp.Column)):
-        if is_text(column, sql, names.tables_by_column):
-            column.replace(exp.Literal.string(column.name))
+    texts = Texts(tree, sql, names)
+    # All are found before one is replaced: a query's outputs are called by their text.
+    for column in [one for one in tree.find_all(exp.Column) if texts.is_text(one)]:
+        column.replace(exp.Literal.string(column.name))
     for identifier in tree.find_all(exp.Identifier):
         identifier.set("this", identifier.name.lower())
         identifier.set("quoted", False)

@@ -6,19 +6,17 @@ style of the original and the learner sees one difference only.
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
 
 from sqlglot import Token, TokenType, exp
 
-from mtsql.query.names import Names
+from mtsql.query.names import Names, names_of
 from mtsql.query.reading import parse_sql, tokens_of
-from mtsql.query.scopes import Scopes
+from mtsql.query.same import words
+from mtsql.query.scopes import ColumnKey
+from mtsql.query.texts import Texts, text_conditions
 from mtsql.schema import Schema
-from mtsql.sql.quoting import quote_text
-
-ColumnKey = tuple[str, str]
-"""(table, column) in lower case; the table is empty where the SQL does not tell it."""
+from mtsql.sql.quoting import quote_name, quote_text
 
 WHERE_ENDS = frozenset(
     {
@@ -38,16 +36,6 @@ OPENING = frozenset({TokenType.L_PAREN, TokenType.CASE})
 CLOSING = frozenset({TokenType.R_PAREN, TokenType.END})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextCondition:
-    """column = 'value' and the place of the literal: `sql[start:end]`, quotes included."""
-
-    column: ColumnKey
-    value: str
-    start: int
-    end: int
-
-
 def other_case(value: str) -> str:
     """Upper case becomes title case, anything else upper case.
 
@@ -58,61 +46,52 @@ def other_case(value: str) -> str:
     return re.sub(r"\S+", lambda word: word[0].capitalize(), value)
 
 
-def text_conditions(sql: str, names: Names | None = None) -> tuple[TextCondition, ...]:
-    """The equality conditions on text values, in the order of the SQL; () if it does not parse.
+def guessed_columns(
+    sql: str, *, known: Collection[ColumnKey] = (), names: Names | None = None
+) -> list[ColumnKey]:
+    """Columns that a text with a case is looked for in; those in `known` are left out.
 
     Args:
-        names: lets a column without its table find it in a join.
+        names: the columns there are, which tell a text in double quotes from a name.
     """
-    tree = parse_sql(sql)
-    if tree is None:
-        return ()
-    scopes = Scopes(names)
-    found = [
-        TextCondition(
-            column=column_key(column, scopes),
-            value=literal.name,
-            start=literal.meta["start"],
-            end=literal.meta["end"] + 1,
-        )
-        for equality in tree.find_all(exp.EQ)
-        for column, literal in (
-            (equality.left, equality.right),
-            (equality.right, equality.left),
-        )
-        if isinstance(column, exp.Column)
-        and isinstance(literal, exp.Literal)
-        and literal.is_string
-        and "start" in literal.meta
-    ]
-    return tuple(sorted(found, key=lambda condition: condition.start))
-
-
-def guessed_columns(sql: str, *, known: Collection[ColumnKey] = ()) -> list[ColumnKey]:
-    """Columns compared with a text value that has a case; those in `known` are left out."""
     return list(
         dict.fromkeys(
             condition.column
-            for condition in text_conditions(sql)
-            if condition.column not in known and other_case(condition.value) != condition.value
+            for condition in text_conditions(sql, names)
+            if condition.looks_at_case
+            and not condition.is_negated
+            and condition.column not in known
+            and other_case(condition.value) != condition.value
         )
     )
 
 
-def flip_case(sql: str, columns: Collection[ColumnKey], *, question: str = "") -> str:
-    """Write every text value of these columns in another case.
+def flip_case(
+    sql: str, columns: Collection[ColumnKey], *, question: str = "", names: Names | None = None
+) -> str:
+    """Write every text that must be one of these columns' values in another case.
 
     Args:
         question: where it spells a value in another case, that case is used; else `other_case`.
+        names: as for `guessed_columns`, which gave the columns.
     """
     return edit_sql(
         sql,
         [
-            (condition.start, condition.end, quote_text(_respelt(condition.value, question)))
-            for condition in text_conditions(sql)
-            if condition.column in columns
+            (
+                condition.start,
+                condition.end,
+                quoted(_respelt(condition.value, question), condition.mark),
+            )
+            for condition in text_conditions(sql, names)
+            if condition.looks_at_case and condition.column in columns
         ],
     )
+
+
+def quoted(text: str, mark: str) -> str:
+    """A text in the quotes that another one has."""
+    return quote_name(text) if mark == '"' else quote_text(text)
 
 
 def _respelt(value: str, question: str) -> str:
@@ -129,7 +108,12 @@ def wrong_column(sql: str, schema: Schema, rng: Random) -> str | None:
     tree = parse_sql(sql)
     if tree is None:
         return None
-    columns = [column for column in tree.find_all(exp.Column) if "start" in column.this.meta]
+    texts = Texts(tree, sql, names_of(schema))
+    columns = [
+        column
+        for column in tree.find_all(exp.Column)
+        if "start" in column.this.meta and not texts.is_text(column)
+    ]
     if not columns:
         return None
     used = {table.name.lower() for table in tree.find_all(exp.Table)}
@@ -175,8 +159,13 @@ def condition_keys(sql: str) -> frozenset[str]:
 
 
 def condition_key(text: str) -> str:
-    """A condition without table names and spare blanks: `shop.city =  'A'` is `city = 'A'`."""
-    return re.sub(r"\b[A-Za-z_]\w*\.(?=[A-Za-z_\"`\[])", "", " ".join(text.split()))
+    """A condition without table names and spare blanks: `shop.City =  "A"` is `city = 'A'`."""
+    parts = words(text)
+    return " ".join(
+        part
+        for place, part in enumerate(parts)
+        if part != "." and parts[place + 1 : place + 2] != (".",)
+    )
 
 
 def _conditions(sql: str) -> Iterator[tuple[int, int, str]]:
@@ -226,11 +215,6 @@ def _split_where(tokens: Sequence[Token], begin: int) -> list[tuple[int, int]]:
         end += 1
     parts.append((first, end - 1))
     return parts if all(begin <= last for begin, last in parts) else []
-
-
-def column_key(column: exp.Column, scopes: Scopes) -> ColumnKey:
-    """Of a column in the tree that `scopes` reads."""
-    return scopes.table_of(column) or column.table.lower(), column.name.lower()
 
 
 def _is_bare_name(name: str) -> bool:

@@ -24,6 +24,8 @@ class Names:
     """The tables that have a column of this name."""
     merged: Mapping[str, str]
     """`table.column` to the one that represents all columns linked to it by foreign keys."""
+    has_texts_in_double_quotes: bool = True
+    """As SQLite reads them; to other engines a word in double quotes always is a name."""
 
 
 def names_of(schema: Schema) -> Names:
@@ -45,6 +47,7 @@ def _read(schema: Schema) -> Names:
         columns=columns,
         tables_by_column={column: frozenset(owners) for column, owners in tables.items()},
         merged=_merge_foreign_keys(schema),
+        has_texts_in_double_quotes=schema.engine == "sqlite",
     )
 
 

@@ -1,7 +1,5 @@
 """SQL text as a tree and as tokens, in SQLite's dialect, for any text."""
 
-from collections.abc import Container
-
 import sqlglot
 from sqlglot import Token, exp
 from sqlglot.dialects.dialect import Dialect
@@ -37,24 +35,3 @@ def tokens_of(sql: str) -> list[Token] | None:
         return sqlglot.tokenize(sql, dialect=SQLITE)
     except SqlglotError:
         return None
-
-
-def is_text(column: exp.Column, sql: str, columns: Container[str]) -> bool:
-    """`reads_as_text` for a column of the tree of `sql`."""
-    start = column.this.meta.get("start")
-    if column.table or start is None:
-        return False
-    return reads_as_text(sql, start, column.name, columns)
-
-
-def reads_as_text(sql: str, start: int, name: str, columns: Container[str]) -> bool:
-    """Whether SQLite reads the unqualified name that begins at `sql[start]` as a text.
-
-    It does so with a name in double quotes where no column is called so: with columns city and
-    name, `WHERE city = "Rome"` is `WHERE city = 'Rome'`, and `WHERE city = "Name"` compares two
-    columns. A name in backticks or brackets always is a column's.
-
-    Args:
-        columns: in lower case, all that the name could stand for.
-    """
-    return sql[start] == '"' and name.lower() not in columns

@@ -14,17 +14,18 @@ Here no schema is known, so a name in double quotes counts as a text wherever a 
 list after IN has its value; it costs nothing but one more query or verdict if it is a column.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
-from sqlglot import Token, TokenType
+from sqlglot import TokenType
 
-from mtsql.query.reading import reads_as_text, tokens_of
+from mtsql.query.reading import tokens_of
+from mtsql.query.texts import texts_by_place
 
 
 def same_statement(one: str, other: str) -> bool:
     """Whether both texts say the same; texts that cannot be cut into words may differ in blanks."""
-    return one == other or _words(one) == _words(other)
+    return one == other or words(one) == words(other)
 
 
 def first_uses(proposals: Sequence[str]) -> tuple[int, ...]:
@@ -34,43 +35,18 @@ def first_uses(proposals: Sequence[str]) -> tuple[int, ...]:
         0 1 0
     """
     seen: dict[tuple[str, ...], int] = {}
-    return tuple(seen.setdefault(_words(sql), index) for index, sql in enumerate(proposals))
-
-
-_COMPARISONS = (
-    TokenType.EQ,
-    TokenType.NEQ,
-    TokenType.LT,
-    TokenType.LTE,
-    TokenType.GT,
-    TokenType.GTE,
-    TokenType.LIKE,
-    TokenType.BETWEEN,
-)
-_LIST = (TokenType.L_PAREN, TokenType.COMMA)
+    return tuple(seen.setdefault(words(sql), index) for index, sql in enumerate(proposals))
 
 
 @lru_cache(maxsize=8192)
-def _words(sql: str) -> tuple[str, ...]:
+def words(sql: str) -> tuple[str, ...]:
+    """Names and keywords in lower case, texts in single quotes; in one piece if it has no words."""
     tokens = tokens_of(sql)
     if tokens is None:
         return (" ".join(sql.split()),)
     while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
         tokens.pop()
-    return tuple(_spelt(sql, tokens))
-
-
-def _spelt(sql: str, tokens: Sequence[Token]) -> Iterator[str]:
-    """Names and keywords in lower case, texts in quotes."""
-    before, is_listed = TokenType.UNKNOWN, False
-    for token in tokens:
-        kind = token.token_type
-        is_listed = kind is not TokenType.R_PAREN and (is_listed or before is TokenType.IN)
-        is_value = before in _COMPARISONS or (is_listed and before in _LIST)
-        is_text = kind is TokenType.STRING or (
-            kind is TokenType.IDENTIFIER
-            and is_value
-            and reads_as_text(sql, token.start, token.text, columns=())
-        )
-        yield f"'{token.text}'" if is_text else token.text.lower()
-        before = kind
+    return tuple(
+        f"'{token.text}'" if is_text else token.text.lower()
+        for token, is_text in zip(tokens, texts_by_place(sql, tokens), strict=True)
+    )

@@ -21,6 +21,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from mtsql.query.match import MAX_SQL_CHARS
+from mtsql.query.texts import with_single_quotes
 from mtsql.selftaught.samples import Outline
 
 Vectors = NDArray[np.float64]
@@ -84,7 +85,7 @@ def _of_actions(actions: tuple[str, ...]) -> _Features:
 
 @lru_cache(maxsize=16_384)
 def _of_sql(sql: str) -> _Features:
-    return _of_shape(_LITERAL.sub(_blank, sql.strip().rstrip(";")))
+    return _of_shape(_LITERAL.sub(_blank, with_single_quotes(sql.strip().rstrip(";"))))
 
 
 @lru_cache(maxsize=16_384)

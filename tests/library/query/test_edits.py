@@ -11,9 +11,9 @@ from mtsql.query.edits import (
     flip_case,
     guessed_columns,
     other_case,
-    text_conditions,
     wrong_column,
 )
+from mtsql.query.texts import text_conditions
 from mtsql.schema import Column, Schema, Table
 
 SCHEMA = Schema(

@@ -2,12 +2,11 @@
 
 import sqlite3
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from mtsql.query.reading import is_text, parse_query, parse_sql, tokens_of
+from mtsql.query.reading import parse_query, parse_sql, tokens_of
 from mtsql.sql.quoting import quote_name, quote_text
 
 DEEP = "SELECT name FROM shop WHERE id = " + "(" * 80 + "1" + ")" * 80
@@ -36,34 +35,6 @@ def test_no_text_raises(sql):
     parse_sql(sql)
     parse_query(sql)
     tokens_of(sql)
-
-
-@pytest.mark.parametrize("mark", ['""', "``", "[]"])
-@pytest.mark.parametrize("name", ["city", "CITY", "Rome"])
-def test_double_quotes_hold_a_text_where_no_column_is_called_so(mark, name):
-    sql = f"SELECT {mark[0]}{name}{mark[1]} FROM shop"
-    with sqlite3.connect(":memory:") as connection:
-        connection.execute("CREATE TABLE shop (city)")
-        connection.execute("INSERT INTO shop VALUES ('stored')")
-        try:
-            shown = connection.execute(sql).fetchall()
-        except sqlite3.OperationalError:
-            shown = []
-    connection.close()
-    tree = parse_sql(sql)
-    assert tree is not None
-    [column] = tree.find_all(exp.Column)
-    # A text gives itself, a column what is stored, and an unknown column an error.
-    assert is_text(column, sql, {"city"}) is (shown == [(name,)])
-    assert not is_text(column, sql, {"city", "rome"})
-
-
-def test_a_name_with_its_table_is_a_column():
-    sql = 'SELECT shop."Rome" FROM shop'
-    tree = parse_sql(sql)
-    assert tree is not None
-    [column] = tree.find_all(exp.Column)
-    assert not is_text(column, sql, ())
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
