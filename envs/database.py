@@ -6,6 +6,7 @@ from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import PastTurn, TurnSpec
 from mtsql.evaluation.judge import JudgeItem, judge_many
 from mtsql.evaluation.records import Judgement
+from mtsql.evaluation.rules import OFFICIAL, Rules
 from mtsql.shown.results import observe_result, preview_cell
 from mtsql.shown.stored import lookups
 from mtsql.sql.records import (
@@ -27,11 +28,13 @@ class TurnDatabase:
         executor: SqlExecutor,
         config: EnvironmentConfig,
         limits: QueryLimits,
+        rules: Rules = OFFICIAL,
     ) -> None:
         self._spec = spec
         self._executor = executor
         self._config = config
         self._limits = limits
+        self._rules = rules
 
     async def run(self, sql: str) -> QueryResult:
         (result,) = await self._run_all([sql])
@@ -72,6 +75,7 @@ class TurnDatabase:
                     pred_sql=sql,
                     schema=spec.schema,
                     limits=self._limits,
+                    rules=self._rules,
                 )
                 for sql in proposals
             ],

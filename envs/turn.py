@@ -29,6 +29,7 @@ from mtsql.chains.chain import Proposal
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.evaluation.records import Judgement
+from mtsql.evaluation.rules import OFFICIAL, Rules
 from mtsql.protocol import (
     HERMES,
     Action,
@@ -59,6 +60,7 @@ class TurnEnv:
 
     Args:
         count_tokens: measures `max_schema_tokens`.
+        rules: of the comparison with gold; training may have others than evaluation.
     """
 
     def __init__(
@@ -69,13 +71,14 @@ class TurnEnv:
         limits: QueryLimits,
         *,
         count_tokens: CountTokens = approximate_tokens,
+        rules: Rules = OFFICIAL,
     ) -> None:
         self._spec = spec
         self._executor = executor
         self._config = config
         self._limits = limits
         self._count_tokens = count_tokens
-        self._database = TurnDatabase(spec, executor, config, limits)
+        self._database = TurnDatabase(spec, executor, config, limits, rules)
         self._names = names_of(spec.schema)
         self._rules = RULES[config.dialect]
         self._dialect = self._rules.wire

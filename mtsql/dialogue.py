@@ -10,6 +10,14 @@ from mtsql.schema import Schema
 Hardness = Literal["easy", "medium", "hard", "extra"]
 HARDNESSES: tuple[Hardness, ...] = get_args(Hardness)
 """From the easiest to the hardest."""
+UNREAD = "unread"
+"""The band of turns whose gold is outside Spider's subset, so that no label can be given."""
+HARDNESS_BANDS = (*HARDNESSES, UNREAD)
+
+
+def band_of(hardness: Hardness | None) -> str:
+    """The name under which tables and the curriculum count a turn."""
+    return hardness or UNREAD
 
 
 class Turn(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -20,8 +28,8 @@ class Turn(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True
     question: str
     gold_sql: str
     """Executable as it stands: spaced comparison operators are already joined."""
-    hardness: Hardness
-    """Spider's label of the gold SQL."""
+    hardness: Hardness | None
+    """Spider's label of the gold SQL; None: Spider's grammar cannot read it."""
     tags: tuple[str, ...] = ()
     """What the turn shows, when the source knows: refinement, ellipsis, join, trap ..."""
 

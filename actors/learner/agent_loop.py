@@ -44,7 +44,7 @@ class DialogueAgentLoop(AgentLoopBase):
         spec = SPEC.validate_json(row["extra_info"]["spec"])
         group = f"{row['uid']}"
         versions: list[int] = []
-        player = player_of(config, sql_client(NAMESPACE), self.tokenizer)
+        player = player_of(config, sql_client(NAMESPACE), self.tokenizer, trains=True)
 
         async def sample(prompt_ids: Sequence[int], *, max_tokens: int) -> Sampled:
             output = await self.server_manager.generate(

@@ -12,8 +12,9 @@ from omegaconf import OmegaConf, open_dict
 from actors import log, plugin
 from actors.learner.config import AGENT, rl_config
 from actors.learner.recorder import SPEC
-from actors.rollout.turns import gold_specs, load_run_data
+from actors.rollout.turns import load_run_data, training_specs
 from mtsql.config.run import RunConfig
+from mtsql.dialogue import band_of
 from mtsql.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ CPUS_OF_THE_OTHERS = 5
 
 def write_rows(config: RunConfig, path: Path) -> int:
     """One row for each training turn, in verl's columns; returns how many."""
-    specs = gold_specs(load_run_data(config), "train")
+    specs = training_specs(config, load_run_data(config))
     rows = [
         {
             # verl wants a prompt column; the environment makes the real one.
@@ -36,7 +37,7 @@ def write_rows(config: RunConfig, path: Path) -> int:
             "extra_info": {
                 "index": number,
                 "turn_id": spec.turn.turn_id,
-                "hardness": spec.turn.hardness,
+                "band": band_of(spec.turn.hardness),
                 "spec": SPEC.dump_json(spec).decode(),
             },
         }

@@ -76,7 +76,7 @@ class CurriculumTrainer(PPOTrainerSync):
         super()._init_dataloader()
         assert self._run.rl is not None
         turns = [
-            (info["turn_id"], info["hardness"])
+            (info["turn_id"], info["band"])
             for info in cast(Any, self.train_dataset).dataframe["extra_info"]
         ]
         self._sampler = CurriculumSampler(

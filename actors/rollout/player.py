@@ -10,7 +10,9 @@ from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.reward import RewardConfig
 from mtsql.config.run import RunConfig
 from mtsql.dialogue import TurnSpec
+from mtsql.evaluation.rules import OFFICIAL, Rules
 from mtsql.protocol import DIALECTS
+from mtsql.rewards.golds import rules_of
 from mtsql.rewards.score import score
 from mtsql.sql.records import QueryLimits, SqlExecutor
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
@@ -26,6 +28,7 @@ class Player:
         executor: runs the statements of the model.
         tokenizer: the model's; it also measures the prompt's schema.
         thinking: the chat template asks for reasoning.
+        rules: of the comparison with gold.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class Player:
         limits: QueryLimits,
         reward: RewardConfig,
         thinking: bool,
+        rules: Rules = OFFICIAL,
     ) -> None:
         self._executor = executor
         self._environment = environment
         self._limits = limits
         self._reward = reward
+        self._rules = rules
         self._codec = codec_for(DIALECTS[environment.dialect], tokenizer, thinking=thinking)
         self._count_tokens = token_counter(tokenizer)
 
@@ -62,6 +67,7 @@ class Player:
             self._environment,
             self._limits,
             count_tokens=self._count_tokens,
+            rules=self._rules,
         )
         trajectory, tokens = await play(env, self._codec, sample, self._environment)
         reward = score(trajectory, self._reward)
@@ -77,8 +83,14 @@ def player_of(
     config: RunConfig,
     executor: SqlExecutor,
     tokenizer: Any,  # noqa: ANN401 - as above
+    *,
+    trains: bool,
 ) -> Player:
-    """A player by the rules of a recipe."""
+    """A player by the rules of a recipe.
+
+    Args:
+        trains: answers are compared with gold as the section `reward` says; else officially.
+    """
     return Player(
         executor,
         tokenizer,
@@ -86,4 +98,5 @@ def player_of(
         limits=config.sql.limits(),
         reward=config.reward,
         thinking=config.model.thinking,
+        rules=rules_of(config.reward) if trains else OFFICIAL,
     )

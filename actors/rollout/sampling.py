@@ -145,7 +145,7 @@ class Sampler:
         round_number: int,
     ) -> None:
         self._sample = sample
-        self._player = player_of(config, executor, tokenizer)
+        self._player = player_of(config, executor, tokenizer, trains=True)
         self._label = Label(
             policy=f"round_{round_number}",
             split="train",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.dialogue import TurnSpec, turn_specs
+from mtsql.runs.folder import RunFolder
 
 
 def load_run_data(config: RunConfig) -> Dataset:
@@ -19,6 +20,17 @@ def load_run_data(config: RunConfig) -> Dataset:
     # None keeps all of a split.
     splits = {name: dialogues[: sizes.get(name)] for name, dialogues in dataset.splits.items()}
     return replace(dataset, splits=splits)
+
+
+def training_specs(config: RunConfig, dataset: Dataset) -> list[TurnSpec]:
+    """The turns of train that a run learns from, each with its gold history.
+
+    Left out are those that its data stage has found no answer can earn the reward of, and those
+    that the recipe excludes.
+    """
+    note = RunFolder(config.folder).read_golds()
+    left_out = note.left_out if note is not None else {}
+    return [spec for spec in gold_specs(dataset, "train") if spec.turn.turn_id not in left_out]
 
 
 def gold_specs(dataset: Dataset, split: str) -> list[TurnSpec]:

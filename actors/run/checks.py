@@ -9,6 +9,7 @@ from pathlib import Path
 from actors.run.machine import process_environment
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import SPLITS, check_databases, load_dataset
+from mtsql.data.exclusions import read_exclusions
 from mtsql.errors import ConfigError, DataError, MachineError, ModelError
 from mtsql.runs.stages import Stage
 
@@ -77,7 +78,8 @@ def check_data(config: RunConfig) -> None:
     """Look at data from outside the run's folder before an earlier run is touched.
 
     Raises:
-        DataError: the prepared folder is not whole, or there is no release.
+        DataError: the prepared folder is not whole, there is no release, or the file of exclusions
+            is wrong.
         ConfigError: a split that no dataset has.
     """
     data = config.data
@@ -94,6 +96,10 @@ def check_data(config: RunConfig) -> None:
                 f"data.source_dir {data.source_dir}: no folder {data.source} there; "
                 "name the folder that holds it"
             )
+    if data.exclude is not None and data.folder is not None and data.folder.exists():
+        read_exclusions(data.exclude, load_dataset(data.folder))
+    elif data.exclude is not None and not data.exclude.is_file():
+        raise DataError(f"data.exclude {data.exclude}: no such file; make it, or drop the key")
     for name in config.evaluation.splits:
         if name not in SPLITS:
             raise ConfigError(

@@ -25,7 +25,7 @@ from mtsql.runs.folder import RunFolder
 from mtsql.runs.records import EvaluateRequest
 from mtsql.runs.rounds import is_needless
 from mtsql.runs.stages import Stage, stage_named, stages_of
-from mtsql.runs.summary import write_summary
+from mtsql.runs.summary import gold_line, gold_summary, write_summary
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,8 @@ def _run_stages(
                     logger.info("stage left out: nothing new to learn", extra={"of": stage.name})
                 else:
                     run_stage(stage, config, device, run, console)
+                if stage.kind.key == "data":
+                    _say_golds(run, console)
     from mtsql.report.page import write_report  # imports matplotlib
     from mtsql.report.scores import summary_tables
 
@@ -124,6 +126,13 @@ def _run_stages(
         console.print(table)
     console.print(f"report: {report}")
     return run.path
+
+
+def _say_golds(run: RunFolder, console: Console) -> None:
+    """Before anything is learned: what the golds lack as a measure, in one line."""
+    note = run.read_golds()
+    if note is not None and (line := gold_line(gold_summary(note))):
+        console.print(line)
 
 
 def evaluate(

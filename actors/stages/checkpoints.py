@@ -137,7 +137,7 @@ async def _played(
                 played = await play_dialogues(
                     [(dialogue, label) for dialogue in dialogues],
                     dataset.schemas,
-                    player_of(config, pool, load_tokenizer(one.folder)),
+                    player_of(config, pool, load_tokenizer(one.folder), trains=False),
                     sample,
                     max_concurrent=config.evaluation.max_concurrent,
                     progress=partial(_tell, progress, f"checkpoint {one.step}"),

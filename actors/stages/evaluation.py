@@ -119,7 +119,7 @@ async def evaluate(
         LocalPool(dataset.databases, **config.sql.pool()) as pool,
         engine(model, config, device) as sample,
     ):
-        player = player_of(config, pool, tokenizer)
+        player = player_of(config, pool, tokenizer, trains=False)
         for history in histories:
             started = time.monotonic()
             what = {"policy": policy, "history": history}

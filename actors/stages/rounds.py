@@ -4,7 +4,7 @@ import asyncio
 import logging
 from random import Random
 
-from actors.rollout.turns import gold_specs, load_run_data
+from actors.rollout.turns import load_run_data, training_specs
 from actors.stages.context import StageContext
 from mtsql.config.learning import SelfTaughtConfig
 from mtsql.data.dataset import Dataset
@@ -36,7 +36,8 @@ def unsolved_items(context: StageContext, number: int, dataset: Dataset) -> list
     solved: set[str] = set()
     for earlier in range(1, number):
         solved |= context.run.round(earlier).read_selection().solved()
-    items = drawn_items(gold_specs(dataset, "train"), context.taught, context.config.seed)
+    specs = training_specs(context.config, dataset)
+    items = drawn_items(specs, context.taught, context.config.seed)
     return [item for item in items if item.turn.turn_id not in solved]
 
 

@@ -10,7 +10,7 @@ from actors.learner.sft_rows import SFTRow, sft_row, write_rows
 from actors.rollout.codec import codec_for, load_tokenizer, model_codec, token_counter
 from actors.rollout.play import encode
 from actors.rollout.prompt_texts import prompts_of
-from actors.rollout.turns import gold_specs, load_run_data
+from actors.rollout.turns import load_run_data, training_specs
 from envs.scripts.belief import misleading_columns
 from envs.scripts.policy import scripted_trajectories
 from mtsql.config.learning import ScriptConfig, WarmStartConfig
@@ -20,6 +20,7 @@ from mtsql.dialogue import Message, TurnSpec
 from mtsql.files import write_record
 from mtsql.mistakes.kinds import Scripted, script_facts
 from mtsql.protocol import DIALECTS, HERMES, ActionName, CallFormat
+from mtsql.rewards.golds import rules_of
 from mtsql.runs.folder import WarmStartFolder
 from mtsql.runs.records import WarmStartFacts
 from mtsql.shown.budget import CountTokens, approximate_tokens
@@ -62,6 +63,7 @@ async def _scripts(
             seed=config.seed,
             per_turn=per_turn,
             call_format=call_format,
+            rules=rules_of(config.reward),
             progress=tell,
         )
 
@@ -111,7 +113,7 @@ def prepare_rows(
     if config.model.path is not None:
         call_format = model_codec(config.model.path, config).call_format
     dataset = load_run_data(config)
-    specs = gold_specs(dataset, "train")
+    specs = training_specs(config, dataset)
     logger.info("scripts are played", extra={"turns": len(specs)})
     whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, call_format, progress))
     scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]

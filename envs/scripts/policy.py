@@ -16,6 +16,7 @@ from envs.turn import TurnEnv
 from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.dialogue import Message, TurnSpec
+from mtsql.evaluation.rules import OFFICIAL, Rules
 from mtsql.mistakes.kinds import Scripted
 from mtsql.protocol import (
     HERMES,
@@ -157,6 +158,7 @@ async def scripted_trajectories(
     seed: int,
     per_turn: int,
     call_format: CallFormat = HERMES,
+    rules: Rules = OFFICIAL,
     max_concurrent: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Scripted]:
@@ -166,6 +168,7 @@ async def scripted_trajectories(
 
     Args:
         call_format: how the calls are written, for the model that learns from them.
+        rules: of the comparison with gold.
         progress: called with (trajectories done, all) after each one.
 
     Returns:
@@ -180,7 +183,7 @@ async def scripted_trajectories(
         async with slots:
             rng = Random(f"{seed}/{spec.turn.turn_id}/{attempt}")
             policy = ScriptedPolicy(spec, scripts, rng, config.dialect, call_format)
-            env = TurnEnv(spec, executor, config, limits)
+            env = TurnEnv(spec, executor, config, limits, rules=rules)
             trajectory = await collect(env, policy, call_format)
         num_done += 1
         if progress is not None:

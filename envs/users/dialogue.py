@@ -16,6 +16,7 @@ from envs.turn import TurnEnv
 from mtsql.config.environment import EnvironmentConfig, HistoryMode
 from mtsql.dialogue import PastTurn, Turn, TurnSpec
 from mtsql.evaluation.em.hardness import hardness
+from mtsql.evaluation.rules import OFFICIAL, Rules
 from mtsql.schema import Schema
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, SqlExecutor
 from mtsql.trajectory.records import Ending, Trajectory
@@ -47,7 +48,7 @@ def question(text: str, gold_sql: str = "", schema: Schema | None = None) -> Tur
     Args:
         schema: of gold's database; labels the hardness.
     """
-    label = hardness(gold_sql, schema) if gold_sql and schema is not None else "easy"
+    label = hardness(gold_sql, schema) if gold_sql and schema is not None else None
     return Turn(turn_id="", question=text, gold_sql=gold_sql, hardness=label)
 
 
@@ -120,11 +121,13 @@ async def play_turns(
     executor: SqlExecutor,
     config: EnvironmentConfig,
     limits: QueryLimits,
+    rules: Rules = OFFICIAL,
 ) -> AsyncGenerator[PlayedTurn]:
     """Yield each turn when it has ended, so that the caller can show it before the next question.
 
     Args:
         agent: makes the policy of a turn; `lambda _: generate` for one that keeps no state.
+        rules: of the comparison with gold.
     """
     past = dialogue.past
     seen: list[Seen] = []
@@ -143,7 +146,8 @@ async def play_turns(
             schema=dialogue.schema,
             history=past,
         )
-        trajectory = await collect(TurnEnv(spec, executor, config, limits), agent(spec))
+        env = TurnEnv(spec, executor, config, limits, rules=rules)
+        trajectory = await collect(env, agent(spec))
         yield PlayedTurn(spec=spec, trajectory=trajectory)
         own = remembered(spec, trajectory)
         is_gold = dialogue.history == "gold" and turn.gold_sql

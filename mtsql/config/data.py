@@ -23,6 +23,9 @@ class DataConfig(Section):
     """Prepared dataset folder; made when it is missing. Default: RUN_DIR/data."""
     seed: int = 1
     """Seed of the embedded generator and of the validation split carved from train."""
+    exclude: Path | None = None
+    """Turns of train that are not learned from: JSONL with `dialogue_id` and `turn` (from 0), as
+    `mtsql data audit --out` writes it. They stay in the history of the turns after them."""
     num_train_dialogues: PositiveInt | None = None
     """Embedded: how many to generate. Real data: use only the first ones (None: all)."""
     num_valid_dialogues: PositiveInt | None = None

@@ -14,7 +14,33 @@ from pydantic import (
 )
 
 from mtsql.config.run import RunConfig
+from mtsql.config.section import Section
+from mtsql.config.sql import SqlConfig
 from mtsql.errors import ConfigError, first_mistake
+
+
+class _Sql(Section):
+    """So that a mistake names the whole key."""
+
+    sql: SqlConfig = SqlConfig()
+
+
+def sql_config(overrides: Sequence[str]) -> SqlConfig:
+    """The section `sql` from its dotted overrides alone, for commands without a recipe.
+
+    Raises:
+        ConfigError: an override is malformed or outside `sql.`.
+    """
+    for override in overrides:
+        if "=" not in override or not override.startswith("sql."):
+            raise ConfigError(f"override {override!r}: write sql.KEY=VALUE, e.g. sql.timeout_s=20")
+    try:
+        plain = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+        return _Sql.model_validate(plain).sql
+    except ValidationError as error:
+        raise ConfigError(first_mistake(error, _Sql)) from error
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"overrides: {str(error).splitlines()[0]}") from error
 
 
 def load_config(recipe: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -51,6 +51,19 @@ class RewardConfig(Section):
     comparisons only."""
     coherent_from: PositiveFloat = Field(default=1.0, le=1)
     """Coherence (clause F1 with values) from which on a proposal counts as coherent."""
+    unreadable_em: Literal["ex", "drop"] = "ex"
+    """Turns whose gold EM cannot read (it is outside Spider's subset of SQL). `ex`: EX speaks for
+    EM as well. `drop`: training leaves them out."""
+    empty_is_wrong: bool = False
+    """As `mtsql score --rule empty_is_wrong`: a proposal without rows does not match a gold without
+    rows. Turns whose gold is empty then pay nothing, so training leaves them out."""
+    keep_value_word: bool = False
+    """As `mtsql score --rule keep_value_word`: the text "value" stays in proposals; officially it
+    becomes "1", so that a gold with a column such as market_value cannot be met."""
+    keep_literals: bool = False
+    """As `mtsql score --rule keep_literals`: operators inside of texts are not joined."""
+    numbers_by_value: bool = False
+    """As `mtsql score --rule numbers_by_value`: a row with 1 next to 10 equals one with 1.0."""
     attribution: Literal["steps", "last"] = "steps"
     """`steps`: each reward lies on the step that earned it. `last`: all of them on the last step,
     one number for a trajectory."""

@@ -10,17 +10,15 @@ ids, so a gap in the ids shows where a turn was.
 
 import asyncio
 import hashlib
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
+from mtsql.config.sql import SqlConfig
 from mtsql.data.dataset import SkippedTurn, staging_folder, write_dataset
+from mtsql.data.golds import GoldCounts, check_golds, count_golds, gold_lines
 from mtsql.data.readers import (
     FILES,
     RawDialogue,
@@ -33,20 +31,15 @@ from mtsql.data.reflect import reflect_sqlite
 from mtsql.dialogue import Dialogue, Turn
 from mtsql.errors import DataError, some_of
 from mtsql.evaluation.em.hardness import hardness
+from mtsql.evaluation.golds import Gold, GoldFacts
 from mtsql.schema import Schema
 from mtsql.sql.engines import require_readable
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.quoting import quote_name
-from mtsql.sql.records import QueryRequest, QueryStatus, SqlExecutor
-
-GOLD_BATCH = 64
-"""Golds sent to the executor at once: enough to keep its workers busy, and the bar moving."""
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryStatus, SqlExecutor
 
 PLACED_KINDS = ("empty_query", "empty_question", "malformed", "unreadable_database")
 """Reasons whose details say where to look: the report shows the first ones."""
-
-Gold = tuple[str, str]
-"""A db_id and a statement; many dialogues share one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +52,8 @@ class PrepareReport:
     splits: Mapping[str, list[Dialogue]]
     skipped: tuple[SkippedTurn, ...]
     notes: tuple[str, ...]
+    golds: GoldCounts
+    """Of the turns that are kept."""
     elapsed_s: float
 
     def lines(self) -> list[str]:
@@ -85,6 +80,7 @@ class PrepareReport:
                 for split, dialogues in self.splits.items()
             ),
             *self.notes,
+            *gold_lines(self.golds),
             f"written to {self.out} in {self.elapsed_s:.1f} s",
         ]
 
@@ -114,6 +110,7 @@ def prepare(
     seed: int = 1,
     valid_share: float = 0.08,
     strict: bool = False,
+    limits: QueryLimits | None = None,
 ) -> PrepareReport:
     """Prepare the dataset in the folder `source` and write it to `out`.
 
@@ -121,6 +118,8 @@ def prepare(
         seed: decides which databases are `valid`; the same for all sources that share them.
         valid_share: largest share of train's turns that `valid` may take, above 0 and below 1.
         strict: end at the first turn that cannot be used, instead of leaving it out.
+        limits: of the run that is to use the data; a gold that does not run under them is left out.
+            Default: those of a recipe that says nothing.
 
     Raises:
         DataError: the source is absent or malformed, no turn is left, or `out` is something else;
@@ -134,7 +133,9 @@ def prepare(
         schemas, unreadable = _schemas(raw)
         if strict:
             require_all(source, _unusable_rows(raw, schemas, unreadable))
-        failures, empty = asyncio.run(_run_locally(raw, schemas))
+        run_limits = limits if limits is not None else SqlConfig().limits()
+        facts, empty = asyncio.run(_run_locally(raw, schemas, run_limits))
+        failures = {gold: one.failure for gold, one in facts.items() if one.failure}
         skipped: list[SkippedTurn] = []
         kept = {
             split: [
@@ -169,6 +170,7 @@ def prepare(
         splits=splits,
         skipped=tuple(skipped),
         notes=(*raw.notes, *_notes(raw, splits, empty)),
+        golds=_count(splits, facts),
         elapsed_s=time.monotonic() - started_s,
     )
 
@@ -214,37 +216,25 @@ def _unusable_rows(
     return skipped
 
 
+def _count(splits: Mapping[str, Sequence[Dialogue]], facts: Mapping[Gold, GoldFacts]) -> GoldCounts:
+    kept = (dialogue for dialogues in splits.values() for dialogue in dialogues)
+    return count_golds(((one.db_id, turn) for one in kept for turn in one.turns), facts)
+
+
 async def _run_locally(
-    raw: RawSource, schemas: Mapping[str, Schema]
-) -> tuple[dict[Gold, str], list[str]]:
-    golds = {
-        (dialogue.db_id, turn.gold_sql): None  # a dict, to keep the order of the files
+    raw: RawSource, schemas: Mapping[str, Schema], limits: QueryLimits
+) -> tuple[dict[Gold, GoldFacts], list[str]]:
+    golds = [
+        (dialogue.db_id, turn.gold_sql)
         for dialogues in raw.dialogues.values()
         for dialogue in dialogues
         if dialogue.db_id in schemas
         for turn in dialogue.turns
         if not turn.unusable
-    }
+    ]
     async with LocalPool({db_id: raw.databases[db_id] for db_id in schemas}) as pool:
-        return await failing_golds(list(golds), pool), await empty_databases(schemas, pool)
-
-
-async def failing_golds(golds: Sequence[Gold], executor: SqlExecutor) -> dict[Gold, str]:
-    """Run each gold once and give those that fail with a reason, `gold_STATUS: KIND: MESSAGE`."""
-    failures: dict[Gold, str] = {}
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("running gold SQL", total=len(golds))
-        for start in range(0, len(golds), GOLD_BATCH):
-            batch = golds[start : start + GOLD_BATCH]
-            results = await executor.execute_many(
-                [QueryRequest(db_id=db_id, sql=sql) for db_id, sql in batch]
-            )
-            for gold, result in zip(batch, results, strict=True):
-                if result.status is not QueryStatus.OK:
-                    facts = (f"gold_{result.status}", result.kind, result.message)
-                    failures[gold] = ": ".join(fact for fact in facts if fact)
-            progress.advance(task, len(batch))
-    return failures
+        facts = await check_golds(golds, pool, schemas, limits=limits)
+        return facts, await empty_databases(schemas, pool)
 
 
 async def empty_databases(schemas: Mapping[str, Schema], executor: SqlExecutor) -> list[str]:

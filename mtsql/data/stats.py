@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from pydantic import TypeAdapter
 from rich.table import Table
 
 from mtsql.data.dataset import SPLITS, Dataset
-from mtsql.dialogue import HARDNESSES, Dialogue, Hardness
+from mtsql.data.golds import GoldCounts, count_golds
+from mtsql.dialogue import HARDNESS_BANDS, HARDNESSES, UNREAD, Dialogue, band_of
+from mtsql.evaluation.golds import Gold, GoldFacts
 
 LATE_TURN = 4
 """Turns with this index or a later one share a line of the table."""
@@ -26,12 +29,14 @@ class SplitStats:
     """Mean length of a question, in characters."""
     sql_chars: float
     """Mean length of a gold query, in characters."""
-    hardness: Mapping[Hardness, float]
-    """Share of turns."""
+    hardness: Mapping[str, float]
+    """Share of turns; `unread` is there where Spider's grammar cannot read some golds."""
     turn_index: Mapping[int, int]
     """Turns at each place of their dialogue, from 0; those without usable gold are not there."""
     tags: Mapping[str, int]
     """Turns with each tag, the most frequent first."""
+    golds: GoldCounts | None = None
+    """Turns whose gold is a poor measure; None: no gold was run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +48,31 @@ class DatasetStats:
     """Turns (and dialogues without any) that were left out, by the kind of the reason."""
 
 
-def dataset_stats(dataset: Dataset) -> DatasetStats:
-    """Count a dataset; nothing is executed."""
+def dataset_stats(dataset: Dataset, facts: Mapping[Gold, GoldFacts] | None = None) -> DatasetStats:
+    """Count a dataset; nothing is executed.
+
+    Args:
+        facts: of its golds; without them they are not counted.
+    """
     kinds = Counter(turn.kind for turn in dataset.skipped)
     return DatasetStats(
         name=dataset.name,
         seed=dataset.seed,
-        splits={split: split_stats(dialogues) for split, dialogues in dataset.splits.items()},
+        splits={
+            split: split_stats(dialogues, facts) for split, dialogues in dataset.splits.items()
+        },
         skipped=dict(kinds.most_common()),
     )
 
 
-def split_stats(dialogues: Sequence[Dialogue]) -> SplitStats:
-    """Count one split."""
+def split_stats(
+    dialogues: Sequence[Dialogue], facts: Mapping[Gold, GoldFacts] | None = None
+) -> SplitStats:
+    """Count one split; see `dataset_stats`."""
     turns = [turn for dialogue in dialogues for turn in dialogue.turns]
-    grades = Counter(turn.hardness for turn in turns)
+    grades = Counter(band_of(turn.hardness) for turn in turns)
+    bands = HARDNESS_BANDS if grades[UNREAD] else HARDNESSES
+    placed = ((dialogue.db_id, turn) for dialogue in dialogues for turn in dialogue.turns)
     places = Counter(index for dialogue in dialogues for index in range(len(dialogue.turns)))
     tags = Counter(tag for turn in turns for tag in turn.tags)
     return SplitStats(
@@ -67,10 +82,26 @@ def split_stats(dialogues: Sequence[Dialogue]) -> SplitStats:
         turns_per_dialogue=len(turns) / len(dialogues) if dialogues else 0.0,
         question_chars=fmean(len(turn.question) for turn in turns) if turns else 0.0,
         sql_chars=fmean(len(turn.gold_sql) for turn in turns) if turns else 0.0,
-        hardness={grade: grades[grade] / len(turns) for grade in HARDNESSES} if turns else {},
+        hardness={grade: grades[grade] / len(turns) for grade in bands} if turns else {},
         turn_index=dict(sorted(places.items())),
         tags=dict(tags.most_common()),
+        golds=None if facts is None else count_golds(placed, facts),
     )
+
+
+GOLD_ROWS = {
+    "num_fails": "golds that do not run",
+    "num_cut": "golds beyond sql.max_rows",
+    "num_unread": "golds that EM cannot read",
+    "num_wrong": "golds wrong against themselves",
+    "num_empty": "golds without rows",
+    "num_cut_ties": "golds whose LIMIT cuts a tie",
+}
+
+
+def stats_json(stats: DatasetStats) -> str:
+    """The same figures as one JSON object."""
+    return TypeAdapter(DatasetStats).dump_json(stats, indent=1).decode()
 
 
 def stats_table(stats: DatasetStats) -> Table:
@@ -92,8 +123,10 @@ def stats_table(stats: DatasetStats) -> Table:
     table.add_row("question, characters", *(f"{split.question_chars:.0f}" for split in splits))
     table.add_row("gold SQL, characters", *(f"{split.sql_chars:.0f}" for split in splits))
     table.add_section()
-    for grade in HARDNESSES:
-        shares = (split.hardness.get(grade) for split in splits)
+    for grade in (
+        HARDNESS_BANDS if any(UNREAD in split.hardness for split in splits) else HARDNESSES
+    ):
+        shares = (split.hardness.get(grade, 0.0) if split.hardness else None for split in splits)
         table.add_row(grade, *("-" if share is None else f"{share:.1%}" for share in shares))
     table.add_section()
     for index in range(LATE_TURN):
@@ -103,6 +136,13 @@ def stats_table(stats: DatasetStats) -> Table:
         for split in splits
     )
     table.add_row(f"turn {LATE_TURN} and later", *(str(count) for count in late))
+    counts = [split.golds for split in splits]
+    if any(counts):
+        table.add_section()
+        for name, text in GOLD_ROWS.items():
+            table.add_row(
+                text, *("-" if one is None else str(getattr(one, name)) for one in counts)
+            )
     all_tags = sum((Counter(split.tags) for split in splits), Counter[str]())
     if all_tags:
         table.add_section()

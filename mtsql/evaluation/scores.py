@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from mtsql.dialogue import HARDNESSES, Hardness
+from mtsql.dialogue import HARDNESS_BANDS, HARDNESSES, UNREAD, Hardness, band_of
 
 Metric = Literal["ex", "em"]
 LEFT_OUT = "left_out"
@@ -62,7 +62,8 @@ class MetricScores:
     interaction_match: Share
     """Over dialogues; one with an unjudged turn is unjudged."""
     by_hardness: Mapping[str, Share]
-    """Question match for easy, medium, hard and extra gold queries."""
+    """Question match for easy, medium, hard and extra gold queries, and where there are any, for
+    those that Spider's grammar cannot read (`unread`)."""
     by_turn: Mapping[str, Share]
     """Question match for turn 1, 2, 3, 4 and >4 of the dialogue."""
 
@@ -213,18 +214,24 @@ def _metric_scores(rows: Sequence[ScoredTurn], metric: Metric, num_samples: int)
         (turns[0][0], _all_match([verdict for _, verdict in turns]))
         for turns in by_dialogue.values()
     ]
+    bands = HARDNESS_BANDS if any(_band(row) == UNREAD for row in rows) else HARDNESSES
     return MetricScores(
         question_match=_share(verdicts, num_samples),
         interaction_match=_share(whole, num_samples),
         by_hardness={
-            label: _share([one for one in verdicts if one[0].hardness == label], num_samples)
-            for label in HARDNESSES
+            band: _share([one for one in verdicts if _band(one[0]) == band], num_samples)
+            for band in bands
         },
         by_turn={
             label: _share([one for one in verdicts if _turn_label(one[0]) == label], num_samples)
             for label in TURN_LABELS
         },
     )
+
+
+def _band(row: ScoredTurn) -> str | None:
+    """None for one that is in no figure."""
+    return None if row.status == LEFT_OUT else band_of(row.hardness)
 
 
 def _verdict(row: ScoredTurn, metric: Metric) -> bool | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mtsql.dialogue import HARDNESSES
+from mtsql.dialogue import HARDNESS_BANDS
 from mtsql.report.charts import line_chart, stacked_chart
 from mtsql.report.html import charts_row, missing, section
 from mtsql.runs.metrics import Row, number_at, series_of
@@ -113,7 +113,7 @@ def nested(rows: Sequence[Row], key: str, prefix: str) -> Series:
     parts = [row.get(key) for row in rows]
     objects = [part if isinstance(part, dict) else {} for part in parts]
     found = dict.fromkeys(name for part in objects for name in part if name.startswith(prefix))
-    grades = [prefix + grade for grade in HARDNESSES]
+    grades = [prefix + grade for grade in HARDNESS_BANDS]
     names = sorted(found, key=lambda name: grades.index(name) if name in grades else len(grades))
     series = {
         name.removeprefix(prefix): [number_at(part, name) for part in objects] for name in names

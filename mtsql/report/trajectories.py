@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
+from mtsql.dialogue import band_of
 from mtsql.evaluation.records import Judgement
 from mtsql.report.html import missing, section
 from mtsql.runs.folder import RunFolder, played_name
@@ -73,7 +74,9 @@ def _trajectory(stored: Attempt, *, is_open: bool = False) -> str:
     trajectory = stored.trajectory
     final = trajectory.judgements[-1] if trajectory.judgements else None
     label = stored.label
-    facts = f"{stored.db_id}, {label.split}, {stored.hardness}, {label.history_mode} history"
+    facts = (
+        f"{stored.db_id}, {label.split}, {band_of(stored.hardness)}, {label.history_mode} history"
+    )
     reward = "unscored" if stored.reward is None else f"reward {stored.reward.total:.2f}"
     ending = f"{trajectory.ending}, {reward}"
     if trajectory.fault is not None:

@@ -21,6 +21,7 @@ from yaml import YAMLError
 from mtsql.config.reward import RewardConfig
 from mtsql.config.run import Section
 from mtsql.errors import ConfigError, DataError, first_mistake
+from mtsql.rewards.golds import rules_of
 from mtsql.rewards.score import SUMS, parts_of, score
 from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.store import read_trajectories
@@ -69,9 +70,14 @@ def rescore(saved: RewardConfig, folder: Path, overrides: Sequence[str] = ()) ->
 
     Raises:
         DataError: no trajectories, or a file of them that cannot be read.
-        ConfigError: an override is malformed, or outside `reward.`.
+        ConfigError: an override is malformed, outside `reward.`, or needs the databases again.
     """
     config = _config(saved, overrides)
+    if rules_of(config) != rules_of(saved):
+        raise ConfigError(
+            "reward.keep_value_word, keep_literals and numbers_by_value: say how proposals were "
+            "compared with gold when they were played; leave them as the run has them"
+        )
     num_trajectories = num_saved = num_differing = 0
     differing: list[str] = []
     totals: dict[str, list[tuple[float | None, float, dict[str, float]]]] = defaultdict(list)

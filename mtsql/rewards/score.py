@@ -3,6 +3,8 @@
 from math import fsum
 
 from mtsql.config.reward import RewardConfig
+from mtsql.evaluation.records import Judgement
+from mtsql.rewards.golds import ex_of
 from mtsql.rewards.parts import PARTS
 from mtsql.trajectory.records import Ending, Trajectory
 from mtsql.trajectory.reward import Reward
@@ -32,16 +34,27 @@ def score(trajectory: Trajectory, config: RewardConfig) -> Reward | None:
 
 
 def outcome_reward(trajectory: Trajectory, config: RewardConfig) -> float | None:
-    """`ex * EX + em * EM` of the last proposal; None if a part that has a weight is unjudged."""
+    """`ex * EX + em * EM` of the last proposal; None if a part that has a weight is unjudged.
+
+    Where EM cannot read gold, EX speaks for it, unless `unreadable_em` is `drop`.
+    """
     if trajectory.ending is Ending.INFRA_FAULT:
         return None
     if not trajectory.proposals:
         return 0.0
-    last = trajectory.judgements[-1]
-    parts = [(config.ex, last.ex), (config.em, last.em)]
+    parts = _outcome_parts(trajectory.judgements[-1], config)
     if any(weight and part is None for weight, part in parts):
         return None
     return fsum(weight for weight, part in parts if part)
+
+
+def _outcome_parts(
+    last: Judgement, config: RewardConfig
+) -> tuple[tuple[float, bool | None], tuple[float, bool | None]]:
+    """(weight, verdict) of EX and of EM."""
+    ex = ex_of(last, config)
+    em = ex if last.em is None and config.unreadable_em == "ex" else last.em
+    return (config.ex, ex), (config.em, em)
 
 
 def parts_of(trajectory: Trajectory, config: RewardConfig) -> dict[str, float] | None:
@@ -49,9 +62,14 @@ def parts_of(trajectory: Trajectory, config: RewardConfig) -> dict[str, float] |
     reward = score(trajectory, config)
     if reward is None:
         return None
-    last = trajectory.judgements[-1] if trajectory.judgements else None
+    ex = em = 0.0
+    if trajectory.judgements:
+        ex, em = (
+            weight if part else 0.0
+            for weight, part in _outcome_parts(trajectory.judgements[-1], config)
+        )
     return {
-        "ex": config.ex if last and last.ex else 0.0,
-        "em": config.em if last and last.em else 0.0,
+        "ex": ex,
+        "em": em,
         **{name: fsum(one or 0.0 for one in part) for name, part in reward.parts.items()},
     }

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from mtsql.config.reward import RewardConfig
 from mtsql.protocol import ActionName, ToolCall, Verdict, VerifyTarget
 from mtsql.query.same import first_uses
+from mtsql.rewards.golds import ex_of
 from mtsql.sql.records import ResultClass
 from mtsql.trajectory.records import Trajectory, calls_of
 
@@ -75,7 +76,7 @@ def execution_values(trajectory: Trajectory, config: RewardConfig) -> Values:
         if verdict is None or current not in executed or firsts[current] in judged:
             continue
         judged.add(firsts[current])
-        truth = trajectory.judgements[current].ex
+        truth = ex_of(trajectory.judgements[current], config)
         if config.verdict_table == "reference":
             values[number] = _reference_value(verdict, executed[current])
         elif truth is not None:
@@ -105,7 +106,7 @@ def memory_values(trajectory: Trajectory, config: RewardConfig) -> Values:
         if verdict is None or current not in shown or firsts[current] in judged:
             continue
         judged.add(firsts[current])
-        is_coherent = _is_coherent(trajectory, current, config.coherent_from)
+        is_coherent = _is_coherent(trajectory, current, config)
         if is_coherent is not None:
             values[number] = 1.0 if (verdict == "pass") == is_coherent else -1.0
     return tuple(values)
@@ -149,15 +150,15 @@ def _reference_value(verdict: Verdict, shown: ResultClass) -> float:
     return float(verdict == "pass")
 
 
-def _is_coherent(trajectory: Trajectory, proposal: int, coherent_from: float) -> bool | None:
+def _is_coherent(trajectory: Trajectory, proposal: int, config: RewardConfig) -> bool | None:
     if len(trajectory.matches) != len(trajectory.proposals):
         return None
     coherence = trajectory.matches[proposal].coherence
     if coherence is None:
         return None
-    if coherence >= coherent_from:
+    if coherence >= config.coherent_from:
         return True
-    return False if trajectory.judgements[proposal].ex is False else None
+    return False if ex_of(trajectory.judgements[proposal], config) is False else None
 
 
 def _give_out(

@@ -3,6 +3,7 @@
 RUN/run.json                        recipe, device and prompt of the run
 RUN/stages/STAGE.json, STAGE.error  what a stage that ended took; why one failed
 RUN/logs/mtsql.jsonl, STAGE.log     what we log; what a stage and its libraries print
+RUN/golds.json                      what the golds of train are worth; the turns left out
 RUN/progress.jsonl                  how far the stage is that runs now
 RUN/metrics/NAME.jsonl              a line for each optimizer step: warm_start, round_N, rl
 RUN/evaluation/POLICY-HISTORY.json  scores and every turn's verdict
@@ -21,7 +22,7 @@ from pydantic import BaseModel
 from mtsql.errors import DataError
 from mtsql.files import read_record, write_record
 from mtsql.mistakes.kinds import ScriptFacts
-from mtsql.runs.records import Evaluation, Failure, RunNote, StageEnd, Summary
+from mtsql.runs.records import Evaluation, Failure, GoldNote, RunNote, StageEnd, Summary
 from mtsql.runs.stages import policy_order, round_of_policy, round_policy
 from mtsql.selftaught.records import Selection, read_selection
 
@@ -149,6 +150,18 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def golds(self) -> Path:
+        return self.path / "golds.json"
+
+    def read_golds(self) -> GoldNote | None:
+        """What the data stage found out about the golds of train; None before it.
+
+        Raises:
+            DataError: the file is not what the stage writes.
+        """
+        return _read(self.golds, GoldNote, fix="run again with --restart")
 
     @property
     def progress(self) -> Path:

@@ -1,5 +1,6 @@
 """What a run's folder holds, as records: each file is written and read through its type."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mtsql.config.environment import HistoryMode
 from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
+from mtsql.data.golds import GoldCounts
 from mtsql.evaluation.scores import ScoredTurn, Scores
 from mtsql.mistakes.kinds import ScriptFacts
 from mtsql.selftaught.records import Behaviour, Coverage, Funnel
@@ -215,6 +217,29 @@ class RoundSummary(RoundProgress):
     predicted: RoundScores | None = Field(default=None, exclude_if=_is_none)
 
 
+class GoldNote(_Record):
+    """golds.json: the golds of train under the run's own reward and limits."""
+
+    num_turns: int
+    counts: GoldCounts
+    left_out: Mapping[str, str] = {}
+    """Turns that no answer could earn the reward of, or that the recipe excludes, by turn_id: the
+    kind of the reason. Training leaves them out."""
+
+    @property
+    def num_left_out(self) -> dict[str, int]:
+        """By kind, the most frequent first."""
+        return dict(Counter(self.left_out.values()).most_common())
+
+
+class GoldSummary(GoldCounts, frozen=True, use_attribute_docstrings=True):
+    """Of the turns of train."""
+
+    num_turns: int
+    left_out: Mapping[str, int]
+    """Turns that training leaves out, by the kind of the reason."""
+
+
 class Summary(Headline):
     """summary.json; the figures at the top are greedy decoding with gold history on every held-out
     turn."""
@@ -224,6 +249,8 @@ class Summary(Headline):
     device: str
     wall_s: dict[str, float]
     """Seconds of each stage, in the order in which they ended."""
+    golds: GoldSummary | None = Field(default=None, exclude_if=_is_none)
+    """What the golds of train are worth; None: not looked at."""
     turns: int = 0
     """Held out; 0 before the first evaluation."""
     predicted: Headline | None = Field(default=None, exclude_if=_is_none)

@@ -11,6 +11,8 @@ from mtsql.runs.metrics import number_at, read_rows
 from mtsql.runs.records import (
     Evaluation,
     Figures,
+    GoldNote,
+    GoldSummary,
     Headline,
     PolicyScores,
     RoundScores,
@@ -53,11 +55,13 @@ def summarise_run(run: RunFolder) -> Summary:
     differences = [
         value for step in steps if (value := number_at(step, "logprob_diff")) is not None
     ]
+    golds = run.read_golds()
     return Summary(
         name=note.recipe.name,
         seed=note.recipe.seed,
         device=note.device,
         wall_s={name: end.wall_s for name, end in run.read_stage_ends().items()},
+        golds=None if golds is None else gold_summary(golds),
         warm_start=gold.warm_start,
         rl=gold.rl,
         gain=gold.gain,
@@ -69,6 +73,36 @@ def summarise_run(run: RunFolder) -> Summary:
         logprob_diff=differences[0] if differences else None,
         num_dropped=sum(number_at(step, "num_dropped") or 0.0 for step in steps) if steps else None,
     )
+
+
+def gold_summary(note: GoldNote) -> GoldSummary:
+    return GoldSummary(
+        **note.counts.model_dump(), num_turns=note.num_turns, left_out=note.num_left_out
+    )
+
+
+def gold_line(golds: GoldSummary) -> str:
+    """One line for the terminal and the log, or "" where every gold is a good measure.
+
+    Example: golds of 8,000 training turns: 257 empty, 20 wrong against themselves; 20 turns left
+    out (gold_wrong 20)
+    """
+    words = {
+        "do not run": golds.num_fails,
+        "beyond sql.max_rows": golds.num_cut,
+        "that EM cannot read": golds.num_unread,
+        "wrong against themselves": golds.num_wrong,
+        "empty": golds.num_empty,
+        "with a LIMIT that cuts a tie": golds.num_cut_ties,
+    }
+    found = ", ".join(f"{number} {text}" for text, number in words.items() if number)
+    if not found and not golds.left_out:
+        return ""
+    line = f"golds of {golds.num_turns} training turns: {found or 'all good'}"
+    if golds.left_out:
+        kinds = ", ".join(f"{kind} {number}" for kind, number in golds.left_out.items())
+        line += f"; {sum(golds.left_out.values())} turns left out of training ({kinds})"
+    return line
 
 
 def _headline(run: RunFolder, history: HistoryMode, num_samples: int) -> Headline:

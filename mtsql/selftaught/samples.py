@@ -22,6 +22,7 @@ from typing import Any
 
 import duckdb
 
+from mtsql.dialogue import UNREAD
 from mtsql.errors import DataError
 
 _SHOWS = "({0}.name = 'execute' OR {0}.target = 'memory' AND {0}.verdict IS NULL)"
@@ -31,7 +32,7 @@ _WORD = (
 )
 _METADATA = f"""
 SELECT
-    file_row_number, turn_id, dialogue_id, hardness,
+    file_row_number, turn_id, dialogue_id, coalesce(hardness, '{UNREAD}'),
     is_scored, is_valid,
     coalesce(is_scored AND NOT judgements[first_answer].ex AND judgements[-1].ex, false),
     len([1 FOR s IN steps IF s.observation IS NOT NULL AND (
@@ -51,8 +52,10 @@ FROM (
             list_min([s.proposal FOR s IN steps IF s.relation IN ('replaces', 'corrects')]),
             len(proposals)) AS first_answer,
         ending <> 'infra_fault' AND (len(judgements) = 0
-            OR judgements[-1].ex IS NOT NULL AND judgements[-1].em IS NOT NULL) AS is_scored,
-        coalesce(is_scored AND judgements[-1].ex AND judgements[-1].em, false) AS is_valid
+            OR judgements[-1].ex IS NOT NULL) AS is_scored,
+        -- Without a verdict of EM, gold is outside Spider's subset, and EX alone decides.
+        coalesce(is_scored AND judgements[-1].ex AND coalesce(judgements[-1].em, true), false)
+            AS is_valid
     FROM read_parquet(?, file_row_number = true, hive_partitioning = false)
 )
 """

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from mtsql.config.learning import SelectionConfig
-from mtsql.dialogue import HARDNESSES
+from mtsql.dialogue import HARDNESS_BANDS
 from mtsql.selftaught.clusters import clusters, cosines, distinct, medoid
 from mtsql.selftaught.embedding import Embedder, FeatureEmbedder, Vectors
 from mtsql.selftaught.records import (
@@ -236,7 +236,7 @@ def _figures(
     by_hardness: defaultdict[str, list[ItemSelection]] = defaultdict(list)
     for item in items:
         by_hardness[item.hardness].append(item)
-    order = [*(label for label in HARDNESSES if label in by_hardness)]
+    order = [*(label for label in HARDNESS_BANDS if label in by_hardness)]
     order += sorted(by_hardness.keys() - set(order))
     num_valid = sum(item.num_valid for item in items)
     return SelectionFigures(

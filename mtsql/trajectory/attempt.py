@@ -36,7 +36,7 @@ class Attempt:
     dialogue_id: str
     turn_index: int
     db_id: str
-    hardness: Hardness
+    hardness: Hardness | None
     question: str
     gold_sql: str
 

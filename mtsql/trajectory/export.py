@@ -133,7 +133,8 @@ def why_left_out(row: Attempt, *, only_right: bool, end_of_turn: int) -> str:
         # Written as text, it would teach an end that the model did not reach.
         return "a message was cut off at its token limit"
     final = trajectory.judgements[-1] if trajectory.judgements else None
-    if only_right and not (final and final.ex and final.em):
+    # Without a verdict of EM, gold is outside Spider's subset, and EX alone decides.
+    if only_right and not (final and final.ex and final.em is not False):
         return "not right (EX and EM)"
     return ""
 

@@ -1,6 +1,7 @@
 """`mtsql data`: datasets, made or read from a release, and their figures."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.commands.shared import Commands, add_command, add_group, positive
@@ -26,9 +27,22 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="end at the first turn that cannot be used"
     )
+    _add_limits(parser)
 
     parser = add_command(actions, "stats", stats, "figures of a prepared dataset")
     parser.add_argument("folder", metavar="DIR", type=Path)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    _add_limits(parser)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="sql.KEY=VALUE",
+        help="limits of the run that is to use the data, e.g. sql.timeout_s=20 (default: a "
+        "recipe's defaults)",
+    )
 
 
 def generate(arguments: argparse.Namespace) -> int:
@@ -41,10 +55,16 @@ def generate(arguments: argparse.Namespace) -> int:
 
 
 def prepare(arguments: argparse.Namespace) -> int:
+    from mtsql.config.load import sql_config
     from mtsql.data.prepare import prepare
 
+    limits = sql_config(arguments.overrides).limits()
     report = prepare(
-        arguments.dataset, source=arguments.source, out=arguments.out, strict=arguments.strict
+        arguments.dataset,
+        source=arguments.source,
+        out=arguments.out,
+        strict=arguments.strict,
+        limits=limits,
     )
     for line in report.lines():
         print(line)
@@ -52,14 +72,21 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 
 def stats(arguments: argparse.Namespace) -> int:
-    return _print_stats(arguments.folder)
+    return _print_stats(arguments.folder, arguments.overrides, as_json=arguments.json)
 
 
-def _print_stats(folder: Path) -> int:
+def _print_stats(folder: Path, overrides: Sequence[str] = (), *, as_json: bool = False) -> int:
     from rich.console import Console
 
+    from mtsql.config.load import sql_config
     from mtsql.data.dataset import load_dataset
-    from mtsql.data.stats import dataset_stats, stats_table
+    from mtsql.data.golds import check_dataset
+    from mtsql.data.stats import dataset_stats, stats_json, stats_table
 
-    Console().print(stats_table(dataset_stats(load_dataset(folder))))
+    dataset = load_dataset(folder)
+    found = dataset_stats(dataset, check_dataset(dataset, sql_config(overrides)))
+    if as_json:
+        print(stats_json(found))
+    else:
+        Console().print(stats_table(found))
     return 0

@@ -25,6 +25,7 @@ from mtsql.data.reflect import reflect
 from mtsql.dialogue import Dialogue, Message, PastTurn, Turn, TurnSpec
 from mtsql.errors import ConfigError, DataError
 from mtsql.protocol import DIALECTS, Dialect
+from mtsql.rewards.golds import rules_of
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits, QueryRequest, QueryStatus
 from recipes.play.commands import HELP, BadCommand, Command, Speech, read_actions, read_command
@@ -371,7 +372,13 @@ async def _play(
         if listed is None:
             screen.say("help lists the commands.")
         turns = play_turns(
-            scene.dialogue, scene.user, agent, pool, config.environment, config.sql.limits()
+            scene.dialogue,
+            scene.user,
+            agent,
+            pool,
+            config.environment,
+            config.sql.limits(),
+            rules_of(config.reward),
         )
         async with aclosing(turns):
             with suppress(Stop):

@@ -11,6 +11,7 @@ from mtsql.config.reward import RewardConfig
 from mtsql.dialogue import Message
 from mtsql.evaluation.em.match import why_outside
 from mtsql.protocol import Action, Answer, Dialect, ParseFailure
+from mtsql.rewards.golds import ex_of
 from mtsql.rewards.score import score
 from mtsql.schema import Schema
 from mtsql.shown.harmless import neutral, visible
@@ -75,11 +76,13 @@ class Screen:
     def _score(self, played: PlayedTurn, reward: Reward) -> None:
         judgements = played.trajectory.judgements
         last = judgements[-1] if judgements else None
-        ex, em = (last.ex, last.em) if last else (False, False)
+        ex, em = (ex_of(last, self._reward), last.em) if last else (False, False)
         self._totals.append(reward.total)
         self._num_right += ex is True
         parts = f"(outcome {_points(reward.outcome)}; EX {VERDICTS[ex]}, EM {VERDICTS[em]})"
         self.say(f"Reward: {_points(reward.total)} {parts}", "green" if ex else "red")
+        if last is not None and last.em is None and self._reward.em:
+            self.say(f"{_why_unread(played)}; EX speaks for it", "yellow")
 
     def totals(self) -> None:
         """One line for the dialogue."""
@@ -101,10 +104,14 @@ def _why_unscored(played: PlayedTurn) -> str:
         return "nobody knows the gold SQL"
     if not trajectory.judgements:
         return "no verdict"
-    why_not = why_outside(played.spec.turn.gold_sql, played.spec.schema)
     return trajectory.judgements[-1].message or (
-        f"EM cannot read the gold SQL ({why_not}); reward.em=0 scores EX alone"
+        f"{_why_unread(played)}; reward.unreadable_em=ex scores EX alone"
     )
+
+
+def _why_unread(played: PlayedTurn) -> str:
+    why_not = why_outside(played.spec.turn.gold_sql, played.spec.schema)
+    return f"EM cannot read the gold SQL ({why_not})"
 
 
 def _label(step: Step) -> str:

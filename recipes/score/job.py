@@ -19,6 +19,7 @@ from mtsql.evaluation.em.hardness import hardness
 from mtsql.evaluation.em.match import Component, components, why_outside
 from mtsql.evaluation.em.partial import PartialScore, partial_scores
 from mtsql.evaluation.ex.pair import NO_SQL
+from mtsql.evaluation.golds import cut_ties, empty_golds
 from mtsql.evaluation.judge import JudgeItem, judge_many
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import SANER, Rules, judged_text
@@ -26,7 +27,7 @@ from mtsql.evaluation.scores import LEFT_OUT, ScoredTurn, Scores, summarise, sum
 from mtsql.garbage import long_lived_objects
 from mtsql.schema import Schema
 from mtsql.sql.pool import LocalPool
-from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, SqlExecutor
 from recipes.score.input import (
     ScorePair,
     find_schemas,
@@ -76,6 +77,10 @@ class Scored:
     """None: gold is outside Spider's subset."""
     outside: str
     """Why the prediction is outside Spider's subset; "" when it is inside."""
+    is_gold_empty: bool
+    """Any prediction without rows matches."""
+    cuts_tie: bool
+    """Gold's LIMIT cuts a tie: a right prediction may get other rows."""
 
     def row(self) -> dict[str, Any]:
         judgement = self.judgement
@@ -142,6 +147,8 @@ def score(job: ScoreJob) -> None:
         partial,
         etype=job.etype,
         num_outside=_num_outside(scored),
+        num_gold_empty=sum(one.is_gold_empty for one in scored),
+        num_cut_ties=sum(one.cuts_tie for one in scored),
         with_dialogues=any(pair.dialogue is not None for pair in pairs),
         left_out=[pair.fault for pair in pairs if pair.fault],
         unread=_unread(pairs),
@@ -192,6 +199,7 @@ async def _judge(
             cut_rows=True,
         )
 
+    luck: dict[int, tuple[bool, bool]] = {}
     judged = {
         place: Judgement(ex=None, em=None, status=LEFT_OUT, message=pair.fault)
         for place, pair in enumerate(pairs)
@@ -212,13 +220,43 @@ async def _judge(
                     part = places[start : start + AT_ONCE]
                     found = await judge_many(executor, [item(pairs[place]) for place in part])
                     judged |= dict(zip(part, found, strict=True))
+                    if job.etype != "match":
+                        luck |= await _luck(
+                            executor,
+                            pairs,
+                            # One that fails has no rows, and is not to be waited for twice.
+                            [place for place in part if judged[place].status != "gold_failed"],
+                            limits,
+                            job.rules,
+                        )
                     progress.advance(task, len(part))
     return [
-        Scored(pair=pair, judgement=judged[place], hardness=None, outside="")
+        Scored(
+            pair=pair,
+            judgement=judged[place],
+            hardness=None,
+            outside="",
+            is_gold_empty=False,
+            cuts_tie=False,
+        )
         if pair.fault
-        else _scored(pair, judged[place], schemas[pair.db_id], job)
+        else _scored(pair, judged[place], luck.get(place, (False, False)), schemas[pair.db_id], job)
         for place, pair in enumerate(pairs)
     ]
+
+
+async def _luck(
+    executor: SqlExecutor,
+    pairs: Sequence[ScorePair],
+    places: Sequence[int],
+    limits: QueryLimits,
+    rules: Rules,
+) -> dict[int, tuple[bool, bool]]:
+    """By place of the pair: its gold gives no row, its LIMIT cuts a tie."""
+    golds = [(pairs[place].db_id, pairs[place].gold) for place in places]
+    empty = await empty_golds(executor, golds, limits, rules)
+    ties = await cut_ties(executor, golds, limits, rules)
+    return dict(zip(places, zip(empty, ties, strict=True), strict=True))
 
 
 class _NoDatabases:
@@ -236,8 +274,13 @@ def _executor(
     return LocalPool(databases, num_workers=num_workers)
 
 
-def _scored(pair: ScorePair, judgement: Judgement, schema: Schema, job: ScoreJob) -> Scored:
-    is_inside = not why_outside(pair.gold, schema)
+def _scored(
+    pair: ScorePair,
+    judgement: Judgement,
+    luck: tuple[bool, bool],
+    schema: Schema,
+    job: ScoreJob,
+) -> Scored:
     outside = ""
     if not pair.pred.strip():
         outside = NO_SQL
@@ -246,8 +289,10 @@ def _scored(pair: ScorePair, judgement: Judgement, schema: Schema, job: ScoreJob
     return Scored(
         pair=pair,
         judgement=judgement,
-        hardness=hardness(pair.gold, schema) if is_inside else None,
+        hardness=hardness(pair.gold, schema),
         outside=outside,
+        is_gold_empty=luck[0],
+        cuts_tie=luck[1],
     )
 
 
@@ -307,6 +352,8 @@ def _summary(
         "scores": asdict(scores),
         "sources": {name: asdict(part) for name, part in summarise_splits(turns).items() if name},
         "gold_failed": failed,
+        "num_gold_empty": sum(one.is_gold_empty for one in scored),
+        "num_gold_cut_tie": sum(one.cuts_tie for one in scored),
         "left_out": {
             "num": len(left_out),
             "of": len(scored),

@@ -3,14 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from mtsql.dialogue import HARDNESSES
 from mtsql.errors import some_of
 from mtsql.evaluation.em.match import COMPONENTS
 from mtsql.evaluation.em.partial import PartialScore
 from mtsql.evaluation.scores import TURN_LABELS, MetricScores, Scores, Share
 from recipes.score.input import kind_of
 
-LEVELS = (*HARDNESSES, "all")
 TITLES = {"ex": "EXECUTION ACCURACY", "em": "EXACT MATCHING ACCURACY"}
 NAMES = {"ex": "execution", "em": "exact match"}
 
@@ -21,6 +19,8 @@ def print_table(
     *,
     etype: str,
     num_outside: int,
+    num_gold_empty: int,
+    num_cut_ties: int,
     with_dialogues: bool,
     left_out: Sequence[str] = (),
     unread: Sequence[str] = (),
@@ -31,22 +31,25 @@ def print_table(
         left_out: of each pair that is in no figure, why, as `KIND: DETAIL`.
         unread: keys of the rows that nothing reads.
         num_outside: predictions that Spider's parser does not read.
+        num_gold_empty: pairs whose gold gives no row.
+        num_cut_ties: pairs whose gold has a LIMIT that cuts a tie.
         with_dialogues: show interaction match and shares by turn.
     """
     metrics = {"ex": scores.ex, "em": scores.em}
     shown = [name for name in metrics if etype == "all" or (name == "ex") == (etype == "exec")]
     first = metrics[shown[0]]
-    columns = [*LEVELS, *(["joint_all"] if with_dialogues else [])]
+    levels = [*first.by_hardness, "all"]
+    columns = [*levels, *(["joint_all"] if with_dialogues else [])]
     _line("", columns)
     _line("count", [_count(share) for share in _by_level(first, with_dialogues)])
     if left_out:
-        _line("left out", [*("" for _ in HARDNESSES), len(left_out)])
+        _line("left out", [*("" for _ in first.by_hardness), len(left_out)])
     for name in shown:
         _title(TITLES[name])
         _line(NAMES[name], map(_figure, _by_level(metrics[name], with_dialogues)))
         _line("95 % interval", map(_interval, _by_level(metrics[name], with_dialogues)))
     if partial is not None:
-        _print_partial(partial)
+        _print_partial(partial, levels)
     if with_dialogues:
         print()
         turns = [first.by_turn[label] for label in TURN_LABELS]
@@ -55,7 +58,7 @@ def print_table(
         for name in shown:
             _title(f"TURN {TITLES[name]}")
             _line(NAMES[name], [_figure(metrics[name].by_turn[label]) for label in TURN_LABELS])
-    _print_behind(scores, etype, num_outside, len(left_out))
+    _print_behind(scores, etype, num_outside, len(left_out), (num_gold_empty, num_cut_ties))
     for kind, count in Counter(map(kind_of, left_out)).most_common():
         first = dict.fromkeys(fault for fault in left_out if kind_of(fault) == kind)
         reasons = some_of([fault.removeprefix(f"{kind}: ") for fault in first], num=3)
@@ -65,15 +68,17 @@ def print_table(
 
 
 def _by_level(metric: MetricScores, with_dialogues: bool) -> list[Share]:
-    shares = [metric.by_hardness[level] for level in HARDNESSES]
     return [
-        *shares,
+        *metric.by_hardness.values(),
         metric.question_match,
         *([metric.interaction_match] if with_dialogues else []),
     ]
 
 
-def _print_partial(partial: Mapping[str, Mapping[str, PartialScore]]) -> None:
+def _print_partial(
+    partial: Mapping[str, Mapping[str, PartialScore]], levels: Sequence[str]
+) -> None:
+    """A level whose golds cannot be read has no clauses to score."""
     kinds: dict[str, Callable[[PartialScore], float]] = {
         "ACCURACY": lambda score: score.accuracy,
         "RECALL": lambda score: score.recall,
@@ -82,10 +87,16 @@ def _print_partial(partial: Mapping[str, Mapping[str, PartialScore]]) -> None:
     for kind, value in kinds.items():
         _title(f"PARTIAL MATCHING {kind}", "-")
         for component in COMPONENTS:
-            _line(component, [f"{value(partial[level][component]):.3f}" for level in LEVELS])
+            cells = (
+                f"{value(partial[level][component]):.3f}" if level in partial else "-"
+                for level in levels
+            )
+            _line(component, cells)
 
 
-def _print_behind(scores: Scores, etype: str, num_outside: int, num_left_out: int) -> None:
+def _print_behind(
+    scores: Scores, etype: str, num_outside: int, num_left_out: int, luck: tuple[int, int]
+) -> None:
     _title("BEHIND THE FIGURES")
     _line("status", [f"{name} {count}" for name, count in scores.statuses.items()])
     if etype != "match":
@@ -95,6 +106,8 @@ def _print_behind(scores: Scores, etype: str, num_outside: int, num_left_out: in
         _line("predictions that run", [_figure(scores.executed)])
         _line("strict execution", [_figure(scores.ex_strict), _interval(scores.ex_strict)])
         _line("empty matches", [scores.num_empty_matches])
+        _line("golds without rows", [luck[0]])
+        _line("golds cutting a tie", [luck[1]])
     if etype != "exec":
         parsed = 1 - num_outside / (scores.num_turns - num_left_out)
         _line("not judged (EM)", [scores.em.question_match.num_unjudged])

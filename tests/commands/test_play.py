@@ -312,12 +312,14 @@ def test_a_goal_that_em_cannot_read_is_scored_by_ex_alone(
     words = ["play", "--db", shops, "--goal", goal, *actions(tmp_path, f"{text}answer\n")]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "Reward: unscored, EM cannot read the gold SQL (" in out
-    assert "; reward.em=0 scores EX alone" in out
-    assert main([*words, "reward.em=0", "reward.ex=1"]) == 0
-    out = capsys.readouterr().out
     assert "unscored" not in out
+    assert "EM cannot read the gold SQL (" in out
+    assert "; EX speaks for it" in out
     assert "Scored turns: 3, right (EX): 2" in out
+    assert main([*words, "reward.unreadable_em=drop"]) == 0
+    out = capsys.readouterr().out
+    assert "Reward: unscored, EM cannot read the gold SQL (" in out
+    assert "; reward.unreadable_em=ex scores EX alone" in out
 
 
 def test_rewards_need_no_advantage_here(data: Path, tmp_path: Path) -> None:

@@ -418,3 +418,31 @@ def refused(message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("mtsql: error: ")
     assert message in captured.err
+
+
+def test_luck_is_counted_in_table_and_summary(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golds = [
+        "SELECT name FROM pets WHERE age > 9",  # no row
+        "SELECT name FROM pets ORDER BY name > '' LIMIT 1",  # three names tie
+        "SELECT name FROM pets ORDER BY age LIMIT 1",
+        "SELECT nothing FROM pets LIMIT 1",  # fails: no luck
+    ]
+    (files / "gold.txt").write_text("".join(f"{gold}\tpets\n" for gold in golds))
+    (files / "pred.txt").write_text("".join(f"{gold}\n" for gold in golds))
+    assert score(files, *texts(files), "--out", str(files / "rows.jsonl")) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in printed if line.startswith("golds without rows")] == ["1"]
+    assert [line.split()[-1] for line in printed if line.startswith("golds cutting a tie")] == ["1"]
+    summary = json.loads((files / "summary.json").read_text())
+    assert (summary["num_gold_empty"], summary["num_gold_cut_tie"]) == (1, 1)
+    # a band of its own: what Spider's grammar cannot read is not mixed with easy
+    by_hardness = summary["scores"]["ex"]["by_hardness"]
+    assert {name: one["num_judged"] + one["num_unjudged"] for name, one in by_hardness.items()} == {
+        "easy": 2,
+        "medium": 1,
+        "hard": 0,
+        "extra": 0,
+        "unread": 1,
+    }

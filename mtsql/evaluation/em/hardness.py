@@ -5,17 +5,17 @@ from mtsql.evaluation.em.grammar import Conditions, Query, parse
 from mtsql.schema import Schema
 
 
-def hardness(sql: str, schema: Schema) -> Hardness:
+def hardness(sql: str, schema: Schema) -> Hardness | None:
     """easy, medium, hard or extra, by counting clauses.
 
-    SQL outside Spider's subset counts as empty and is "easy", as the official evaluator treats a
-    query it cannot read.
+    None: the SQL is outside Spider's subset, so there are no clauses to count. The official
+    evaluator takes such a query for an empty one and calls it easy, which says nothing about it.
 
     Source: `eval_hardness` of taoyds/test-suite-sql-eval (Yu et al., EMNLP 2018).
     """
     query = parse(sql, schema)
     if query is None:
-        return "easy"
+        return None
     clauses, nested, others = _num_clauses(query), _num_nested(query), _num_others(query)
     if clauses <= 1 and others == 0 and nested == 0:
         return "easy"

@@ -1,6 +1,7 @@
 """The prepared folder: written whole or not at all, checked when read, split by database."""
 
 import asyncio
+import io
 import json
 import sqlite3
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mtsql.config.sql import SqlConfig
 from mtsql.data.dataset import (
     MANIFEST,
     SkippedTurn,
@@ -19,12 +21,14 @@ from mtsql.data.dataset import (
     staging_folder,
     write_dataset,
 )
-from mtsql.data.prepare import carve_valid, failing_golds, prepare
-from mtsql.data.stats import dataset_stats, split_stats, stats_table
+from mtsql.data.exclusions import read_exclusions
+from mtsql.data.golds import GoldCounts, check_dataset, check_golds, count_golds
+from mtsql.data.prepare import carve_valid, prepare
+from mtsql.data.stats import dataset_stats, split_stats, stats_json, stats_table
 from mtsql.dialogue import Dialogue, Turn
 from mtsql.errors import DataError
 from mtsql.schema import Column, Schema, Table
-from mtsql.sql.records import QueryRequest, QueryResult, QueryStatus
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
 
 SCHEMA = Schema(
     db_id="pets", tables=(Table(name="pet", columns=(Column(name="age", type="integer"),)),)
@@ -359,9 +363,107 @@ def test_golds_run_in_order_and_failures_carry_the_status() -> None:
             ]
 
     golds = [("pets", f"SELECT {number}") for number in range(100)]
-    failures = asyncio.run(failing_golds(golds, Scripted()))
+    facts = asyncio.run(check_golds(golds, Scripted(), {"pets": SCHEMA}, limits=QueryLimits()))
+    assert list(facts) == golds
+    failures = {gold: one.failure for gold, one in facts.items() if one.failure}
     assert len(failures) == 90
     assert failures["pets", "SELECT 99"] == "gold_interrupted: timeout: 5 s"
+
+
+def shop_source(folder: Path, golds: Sequence[str], *, num_laps: int = 3) -> Path:
+    """A SParC folder with one train dialogue about shops, sales, laps and market values."""
+    turns = [{"utterance": f"Question {gold}", "query": gold} for gold in golds]
+    folder.mkdir(parents=True)
+    entry = {"database_id": "shop", "interaction": turns}
+    (folder / "train.json").write_text(json.dumps([entry]))
+    (folder / "database" / "shop").mkdir(parents=True)
+    with closing(sqlite3.connect(folder / "database" / "shop" / "shop.sqlite")) as connection:
+        connection.executescript(
+            "CREATE TABLE shop (id INTEGER PRIMARY KEY, name TEXT, city TEXT, market_value INT);"
+            "INSERT INTO shop VALUES (1, 'Ada', 'Oslo', 9), (2, 'Bob', 'Oslo', 7),"
+            " (3, 'Cy', 'Rome', 5), (4, 'Dee', 'Rome', 3);"
+            "CREATE TABLE sale (id INTEGER PRIMARY KEY, shop_id INTEGER);"
+            "INSERT INTO sale VALUES (1, 1), (2, 3);"
+            "CREATE TABLE lap (id INTEGER PRIMARY KEY, driver INTEGER, ms INTEGER);"
+        )
+        rows = [(number % 20, number) for number in range(num_laps)]
+        connection.executemany("INSERT INTO lap (driver, ms) VALUES (?, ?)", rows)
+        connection.commit()
+    return folder
+
+
+JOINED = "SELECT T1.name FROM shop AS T1 INNER JOIN sale AS T2 ON T1.id = T2.shop_id"
+TIED = "SELECT city FROM shop GROUP BY city ORDER BY count(*) DESC LIMIT 1"
+POOR_GOLDS = (
+    "SELECT name FROM shop",
+    JOINED,
+    "SELECT name FROM shop WHERE city = 'Nowhere'",
+    TIED,
+    "SELECT name FROM shop ORDER BY market_value DESC LIMIT 1",
+)
+
+
+def test_golds_that_are_poor_measures_are_counted_and_said(tmp_path: Path) -> None:
+    source = shop_source(tmp_path / "sparc", POOR_GOLDS)
+    report = prepare("sparc", source=source, out=tmp_path / "out")
+    assert [line for line in report.lines() if line.startswith("golds of")] == [
+        "golds of 1 turns are outside Spider's subset: EM has no verdict, hardness is unread, and "
+        "in the reward EX speaks for EM (reward.unreadable_em)",
+        'golds of 1 turns score wrong against themselves (officially the text "value" becomes '
+        '"1": reward.keep_value_word)',
+        "golds of 1 turns are empty, so that any prediction without rows matches "
+        "(reward.empty_is_wrong)",
+        "golds of 1 turns have a LIMIT that cuts a tie, so that a right prediction may miss",
+    ]
+    dataset = load_dataset(tmp_path / "out")
+    (dialogue,) = dataset.split("train")
+    assert dialogue.turns[1].hardness is None
+    facts = check_dataset(dataset, SqlConfig())
+    counts = count_golds((("shop", turn) for turn in dialogue.turns), facts)
+    assert counts == GoldCounts(num_unread=1, num_wrong=1, num_empty=1, num_cut_ties=1)
+    stats = dataset_stats(dataset, facts)
+    assert stats.splits["train"].golds == counts
+    assert stats.splits["train"].hardness["unread"] == pytest.approx(0.2)
+    written = json.loads(stats_json(stats))
+    assert written["splits"]["train"]["golds"]["num_empty"] == 1
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(stats_table(stats))
+    text = console.export_text()
+    assert "unread" in text
+    assert "golds whose LIMIT cuts a tie" in text
+
+
+def test_a_gold_beyond_the_limits_of_the_run_is_skipped(tmp_path: Path) -> None:
+    # 600 x 600 pairs of laps: more than 100,000 steps of SQLite, far fewer than 50 million
+    pairs = "SELECT count(*) FROM lap AS a, lap AS b WHERE a.ms < b.ms AND a.driver + 1 = b.driver"
+    source = shop_source(tmp_path / "sparc", ["SELECT name FROM shop", pairs], num_laps=600)
+    assert not prepare("sparc", source=source, out=tmp_path / "out").skipped
+    limits = SqlConfig(max_vm_steps=100_000).limits()
+    report = prepare("sparc", source=source, out=tmp_path / "tight", limits=limits)
+    assert [(turn.turn_id, turn.kind) for turn in report.skipped] == [
+        ("sparc-train-0000/1", "gold_interrupted")
+    ]
+
+
+def test_exclusions_name_file_and_line(tmp_path: Path) -> None:
+    write_small(tmp_path / "out", make_database(tmp_path / "pets.sqlite"))
+    dataset = load_dataset(tmp_path / "out")
+    path = tmp_path / "bad.jsonl"
+
+    def read(*lines: str) -> frozenset[str]:
+        path.write_text("\n".join(lines))
+        return read_exclusions(path, dataset)
+
+    good = '{"dialogue_id": "x-train-0001", "turn": 1, "kind": "value"}'
+    assert read(good, "", good) == {"x-train-0001/1"}
+    with pytest.raises(DataError, match=r"bad\.jsonl, line 2: no dialogue 'y'.*remove the line"):
+        read(good, '{"dialogue_id": "y", "turn": 0}')
+    with pytest.raises(DataError, match=r"bad\.jsonl, line 1: .*'x-train-0001' has no turn 2"):
+        read('{"dialogue_id": "x-train-0001", "turn": 2}')
+    with pytest.raises(DataError, match=r"bad\.jsonl, line 3: key 'turn'"):
+        read(good, good, '{"dialogue_id": "y"}')
+    with pytest.raises(DataError, match=r"data\.exclude .*none\.jsonl: cannot be read"):
+        read_exclusions(tmp_path / "none.jsonl", dataset)
 
 
 # --- the split by database ----------------------------------------------------------------------

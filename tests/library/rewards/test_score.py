@@ -176,8 +176,35 @@ def test_a_part_without_a_weight_needs_no_verdict():
     no_em = trajectory_of(
         proposed(), answered(), judgements=(Judgement(ex=True, em=None, status="ok"),)
     )
-    assert score(no_em, CONFIG) is None
-    assert outcome_reward(no_em, RewardConfig(ex=1.0, em=0.0)) == 1.0
+    assert score(no_em, RewardConfig(unreadable_em="drop")) is None
+    assert outcome_reward(no_em, RewardConfig(ex=1.0, em=0.0, unreadable_em="drop")) == 1.0
+
+
+def test_where_em_cannot_read_gold_ex_speaks_for_it():
+    def outcome(ex: bool | None, config: RewardConfig = CONFIG) -> float | None:
+        judgement = Judgement(ex=ex, em=None, status="ok")
+        return outcome_reward(trajectory_of(proposed(), judgements=(judgement,)), config)
+
+    # as for a turn that EM can read: 1 for EX and 1 for EM, or nothing
+    assert (outcome(True), outcome(False), outcome(None)) == (2.0, 0.0, None)
+    assert outcome(True, RewardConfig(ex=0.0, em=0.5)) == 0.5
+    trajectory = trajectory_of(
+        proposed(), answered(), judgements=(Judgement(ex=True, em=None, status="ok"),)
+    )
+    parts = parts_of(trajectory, CONFIG)
+    assert parts is not None
+    assert (parts["ex"], parts["em"]) == (1.0, 1.0)
+
+
+def test_a_match_of_nothing_with_nothing_may_pay_nothing():
+    empty = Judgement(ex=True, em=False, status="ok", is_empty=True)
+    steps = (proposed(), executed(result_class="empty"), verified("pass"), answered())
+    assert steps_of(*steps, judgements=(empty,)) == pytest.approx([0.0, 0.0, 0.1, 1.0])
+    # the rule makes the proposal wrong, and so is the verdict that passed it
+    config = RewardConfig(ex=1.0, em=1.0, verify=0.1, empty_is_wrong=True)
+    assert steps_of(*steps, judgements=(empty,), config=config) == pytest.approx(
+        [0.0, 0.0, -0.1, 0.0]
+    )
 
 
 R1 = RewardConfig(preset="mtsql_r1")

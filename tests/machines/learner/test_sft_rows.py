@@ -270,7 +270,7 @@ def test_of_a_sampled_trajectory_exactly_the_sampled_tokens_are_learned(
     async def played() -> Attempt:
         async with LocalPool(dataset.databases, num_workers=1) as pool:
             label = Label(policy="round_1", split="train", history_mode="gold")
-            player = player_of(config, pool, tokenizer)
+            player = player_of(config, pool, tokenizer, trains=True)
             return await player.attempt(spec, sample, label=label, group=spec.turn.turn_id)
 
     one = asyncio.run(played())
