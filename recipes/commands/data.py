@@ -34,6 +34,22 @@ def add(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     _add_limits(parser)
 
+    parser = add_command(actions, "audit", audit, "golds that do not say what their question says")
+    parser.add_argument("folder", metavar="DIR", type=Path)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    parser.add_argument(
+        "--planted",
+        type=positive,
+        default=500,
+        metavar="N",
+        help="errors planted to measure precision and recall (default: 500)",
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the planted errors")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="findings, a JSON object a line, for data.exclude"
+    )
+    _add_limits(parser)
+
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -73,6 +89,36 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 def stats(arguments: argparse.Namespace) -> int:
     return _print_stats(arguments.folder, arguments.overrides, as_json=arguments.json)
+
+
+def audit(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from mtsql.audit.audit import audit
+    from mtsql.audit.table import audit_table
+    from mtsql.config.load import sql_config
+    from mtsql.config.reward import RewardConfig
+    from mtsql.data.dataset import load_dataset
+    from mtsql.errors import DataError
+    from mtsql.files import write_whole
+
+    if arguments.out is not None and not arguments.out.parent.is_dir():
+        raise DataError(f"--out {arguments.out}: no folder {arguments.out.parent}; make it first")
+    found = audit(
+        load_dataset(arguments.folder),
+        sql_config(arguments.overrides),
+        RewardConfig(),
+        num_planted=arguments.planted,
+        seed=arguments.seed,
+    )
+    if arguments.out is not None:
+        text = "".join(f"{one.model_dump_json()}\n" for one in found.findings)
+        write_whole(arguments.out, text)
+    if arguments.json:
+        print(found.as_json())
+    else:
+        Console().print(audit_table(found))
+    return 0
 
 
 def _print_stats(folder: Path, overrides: Sequence[str] = (), *, as_json: bool = False) -> int:

@@ -28,7 +28,7 @@ envs:    turn
 envs:    database dialects
 envs:    prompts records replies
 mtsql:   report
-mtsql:   runs
+mtsql:   audit runs
 mtsql:   mistakes curriculum
 mtsql:   rewards selftaught
 mtsql:   trajectory data
