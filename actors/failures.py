@@ -22,6 +22,8 @@ REFUSALS = (
     ImportError,
 )
 """What is given to the code will not do, so the same command meets the same again."""
+REFUSING_LIBRARIES = ("jinja2", "safetensors", "omegaconf", "hydra")
+"""Whose exceptions are of no class above: a template, weights or a configuration will not do."""
 KNOWN = {
     "update_weights_bucket_megabytes": (
         "the model's largest tensor is beyond the buffer in which weights travel to vLLM: take a "
@@ -108,7 +110,9 @@ def _kind(error: BaseException) -> FailureKind:
         return "machine"
     if isinstance(error, UserError):
         return "user"
-    return "refusal" if isinstance(error, REFUSALS) else "fault"
+    library = type(error).__module__.partition(".")[0]
+    is_refusal = isinstance(error, REFUSALS) or library in REFUSING_LIBRARIES
+    return "refusal" if is_refusal else "fault"
 
 
 def _ray_cause(error: BaseException) -> BaseException | None:

@@ -1,6 +1,7 @@
 """What is looked at before a stage starts, and after: model, data, disk. Nothing heavy loads."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,23 +11,34 @@ from actors.run.machine import process_environment
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import SPLITS, check_databases, load_dataset
 from mtsql.data.exclusions import read_exclusions
-from mtsql.errors import ConfigError, DataError, MachineError, ModelError
+from mtsql.errors import ConfigError, DataError, MachineError, ModelError, some_of
 from mtsql.runs.stages import Stage
 
 MIN_FREE_GB = 2.0
 FULL_DISK_MB = 50
 
 
-def check_model(folder: Path, name: str) -> None:
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""`Qwen/Qwen3-0.6B`: an owner and a name, which is no path of this machine."""
+MAX_POINTER_BYTES = 1000
+LFS_SIGN = b"version https://git-lfs"
+
+
+def check_model(folder: Path, name: str, *, given: Path | None = None) -> None:
     """Look whether a folder holds a Hugging Face model, without loading it.
 
     Args:
         name: the key or option that names the folder.
+        given: the folder as the user wrote it, if that is not `folder`.
 
     Raises:
         ModelError: configuration, tokenizer or weights are missing.
     """
     fix = "give the folder of a Hugging Face model, e.g. one that `mtsql train` made"
+    instead = _what_instead(folder, str(given or folder), name)
+    if instead:
+        shown = folder if folder.exists() or given is None else given
+        raise ModelError(f"{name} {shown}: {instead}")
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except OSError as error:
@@ -36,6 +48,60 @@ def check_model(folder: Path, name: str) -> None:
     for part, pattern in (("weights", "*.safetensors"), ("tokenizer", "tokenizer*.json")):
         if not any(folder.glob(pattern)):
             raise ModelError(f"{name} {folder}: {kind} without {part} ({pattern}); {fix}")
+    for weights in sorted(folder.glob("*.safetensors")):
+        if weights.stat().st_size < MAX_POINTER_BYTES and weights.read_bytes().startswith(LFS_SIGN):
+            raise ModelError(
+                f"{name} {folder}: {weights.name} is a pointer of Git LFS, not the weights: "
+                "run `git lfs pull` there"
+            )
+
+
+def _what_instead(folder: Path, given: str, name: str) -> str:
+    """What people give in place of a model's folder, with the way from there; "" for others."""
+    as_option = f"{name} DIR" if name.startswith("-") else f"{name}=DIR"
+    if not folder.exists():
+        if HUB_NAME.fullmatch(given) and not Path(given).parent.exists():
+            return (
+                "no such folder; it looks like a name on the Hugging Face Hub: "
+                f"`hf download {given} --local-dir DIR` fetches it, then {as_option}"
+            )
+        return ""
+    if folder.is_file():
+        if folder.suffix == ".gguf":
+            return "is a GGUF file, which cannot be trained; give the folder it was made from"
+        return f"is a file; give the folder that it is in: {folder.parent}"
+    if (folder / "config.json").exists():
+        return ""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        return (
+            f"holds a LoRA adapter of {_base_of(adapter)}, not a whole model: merge the two (peft: "
+            "merge_and_unload, then save_pretrained) and give that folder"
+        )
+    below = [path.parent for path in folder.glob("*/config.json")]
+    below += [path.parent for path in folder.glob("snapshots/*/config.json")]  # the Hub's cache
+    if len(below) == 1:
+        return f"no config.json there, but in {below[0]}: give that folder"
+    if below:
+        names = some_of(sorted(path.relative_to(folder).as_posix() for path in below))
+        return f"no config.json there, but in several folders below ({names}): give one of them"
+    if any(folder.glob("*.gguf")):
+        return "holds GGUF files, which cannot be trained; give the folder they were made from"
+    if any(folder.glob("*.safetensors")):
+        return (
+            "no config.json there, only weights: fetch the whole model, with config.json and "
+            "tokenizer.json, e.g. with `hf download OWNER/NAME --local-dir DIR`"
+        )
+    return ""
+
+
+def _base_of(adapter: Path) -> str:
+    try:
+        found: object = json.loads(adapter.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "another model"
+    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    return str(base or "another model")
 
 
 def check_models(config: RunConfig) -> None:

@@ -162,7 +162,7 @@ def evaluate(
     device = device_of(config)
     run = RunFolder(config.folder)
     chosen = (model if model is not None else run.model(policy)).absolute()
-    check_model(chosen, "--model" if model is not None else "the run's model")
+    check_model(chosen, "--model" if model is not None else "the run's model", given=model)
     if not (config.data_folder / MANIFEST).is_file():
         raise ConfigError(
             f"{config.data_folder}: no prepared data; run `mtsql train` or `mtsql data` first"

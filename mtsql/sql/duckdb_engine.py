@@ -22,6 +22,7 @@ import duckdb
 from mtsql.sql.engine import (
     ENGINE_CRASH,
     FETCH_ROWS,
+    TOO_MUCH_MEMORY,
     UNCOUNTED,
     CannotOpenError,
     ErrorKind,
@@ -29,6 +30,7 @@ from mtsql.sql.engine import (
     failed,
     plain_cell,
     refuse_text,
+    stopped_after,
 )
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 from mtsql.sql.unreadable import why_no_database, why_no_file
@@ -153,11 +155,10 @@ class DuckdbEngine:
         text = str(error).split("\n\nLINE ")[0].partition("Error: ")[2]
         message = " ".join(text.split()).replace(str(self._path.parent), "")
         if isinstance(error, duckdb.InterruptException):
-            message = f"stopped after {limits.timeout_s:g} seconds"
-            return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, message)
+            return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, stopped_after(limits.timeout_s))
         # Python's RuntimeError: no memory for the timer's thread.
         if isinstance(error, (duckdb.OutOfMemoryException, MemoryError, RuntimeError)):
-            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, TOO_MUCH_MEMORY)
         if isinstance(error, UnicodeError):
             return fail(QueryStatus.ERROR, ErrorKind.SYNTAX, "the text is not valid Unicode")
         if isinstance(error, duckdb.PermissionException) or "read-only mode" in message:

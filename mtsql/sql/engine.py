@@ -57,6 +57,7 @@ MAX_MESSAGE_CHARS = 1000
 
 FETCH_ROWS = 64
 """Rows that reach Python at once from a driver; the caps are checked after each row."""
+TOO_MUCH_MEMORY = "the query needs too much memory (sql.memory_mb)"
 ENGINE_CRASH = "the query crashes the database engine"
 
 
@@ -85,6 +86,10 @@ def refuse_text(sql: str, limits: QueryLimits) -> QueryResult | None:
     if "\0" in sql:
         return failed(QueryStatus.ERROR, ErrorKind.SYNTAX, "the statement holds a null character")
     return None
+
+
+def stopped_after(timeout_s: float) -> str:
+    return f"stopped after {timeout_s:g} seconds (sql.timeout_s)"
 
 
 def failed(
@@ -117,12 +122,16 @@ def collect(
     for row in rows:
         if len(kept) == most_rows:
             if most_rows < limits.max_rows:
-                return _capped(f"the result has more than {limits.max_cells} cells", started_s)
+                return _capped(
+                    f"the result has more than {limits.max_cells} cells (sql.max_cells)", started_s
+                )
             truncated = True
             break
         num_bytes += row_bytes(row)
         if num_bytes > limits.max_bytes:
-            return _capped(f"the result is larger than {limits.max_bytes} bytes", started_s)
+            return _capped(
+                f"the result is larger than {limits.max_bytes} bytes (sql.max_bytes)", started_s
+            )
         kept.append(row)
     return QueryResult(
         status=QueryStatus.OK,

@@ -342,7 +342,7 @@ class LocalPool:
     def _overran(self, job: Job) -> None:
         what = {"database": job.db_id, "timeout_s": job.timeout_s}
         logger.warning("query killed with its worker", extra=what)
-        message = f"killed: it ran on after its limit of {job.timeout_s:g} seconds"
+        message = f"killed: it ran on after its limit of {job.timeout_s:g} seconds (sql.timeout_s)"
         result = QueryResult(
             status=QueryStatus.INTERRUPTED,
             kind=ErrorKind.TIMEOUT,

@@ -24,7 +24,7 @@ import sqlalchemy
 from psycopg.adapt import AdaptersMap, Buffer, Loader
 from sqlalchemy import exc
 
-from mtsql.sql.engine import UNCOUNTED, CannotOpenError, ErrorKind, failed
+from mtsql.sql.engine import TOO_MUCH_MEMORY, UNCOUNTED, CannotOpenError, ErrorKind, failed
 from mtsql.sql.postgres_names import NAMES_SQL, FunctionNames
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
 from mtsql.sql.sqlalchemy_engine import (
@@ -300,7 +300,7 @@ class PostgresEngine(SqlalchemyEngine):
             original = error
         fail = partial(failed, elapsed_s=elapsed_s)
         if original is not None and not original.sqlstate and _is_too_large(original):
-            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, TOO_MUCH_MEMORY)
         if original is None or self._is_lost(error):
             return super()._explain(error, sql, limits, elapsed_s)
         state = original.sqlstate or ""
@@ -315,7 +315,7 @@ class PostgresEngine(SqlalchemyEngine):
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
         is_null = "null character" in message  # chr(0), which has the code of a program limit
         if (state in MEMORY_STATES and not is_null) or "memory alloc" in message:
-            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, TOO_MUCH_MEMORY)
         if state == "42601" and "multiple commands" in message:
             message = "only one statement can be run at a time"
             return fail(QueryStatus.REFUSED, ErrorKind.MULTIPLE_STATEMENTS, message)

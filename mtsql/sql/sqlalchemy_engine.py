@@ -22,6 +22,7 @@ from sqlglot import exp
 
 from mtsql.sql.engine import (
     FETCH_ROWS,
+    TOO_MUCH_MEMORY,
     UNCOUNTED,
     CannotOpenError,
     ErrorKind,
@@ -29,6 +30,7 @@ from mtsql.sql.engine import (
     failed,
     plain_cell,
     refuse_text,
+    stopped_after,
 )
 from mtsql.sql.records import Cell, QueryLimits, QueryResult, QueryStatus
 
@@ -248,10 +250,9 @@ class SqlalchemyEngine:
     ) -> QueryResult:
         fail = partial(failed, elapsed_s=elapsed_s)
         if isinstance(error, OutOfTimeError):
-            message = f"stopped after {limits.timeout_s:g} seconds"
-            return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, message)
+            return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, stopped_after(limits.timeout_s))
         if isinstance(error, MemoryError):
-            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, TOO_MUCH_MEMORY)
         if isinstance(error, CannotOpenError):
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, str(error))
         if isinstance(error, OSError) or self._is_lost(error):

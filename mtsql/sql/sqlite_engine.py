@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
-from mtsql.sql.engine import ErrorKind, collect, failed, refuse_text
+from mtsql.sql.engine import (
+    TOO_MUCH_MEMORY,
+    ErrorKind,
+    collect,
+    failed,
+    refuse_text,
+    stopped_after,
+)
 from mtsql.sql.quoting import quote_name
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
 from mtsql.sql.sqlite_refusal import COMMENTS, explain_refusal
@@ -46,16 +53,17 @@ FORBIDDEN_FUNCTIONS = frozenset(
         "sqlite_log",
     }
 )
+MAX_PATTERN_BYTES = 1000
+"""Of LIKE and GLOB: a match takes time in one opcode, at worst the pattern times the text."""
 CONNECTION_LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
-    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
-    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 100,
-    sqlite3.SQLITE_LIMIT_COLUMN: 500,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: MAX_PATTERN_BYTES,
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-"""Far above what benchmark SQL needs, far below what makes one opcode or one parse slow."""
+"""SQLite's own limits on columns (2,000), depth (1,000) and compound selects (500) stay: a query
+beyond them fails everywhere, so that it is the query's mistake.
+"""
 
 ERROR_PATTERNS = (
     (re.compile(r"^no such column"), ErrorKind.NO_SUCH_COLUMN),
@@ -266,13 +274,12 @@ class SqliteEngine:
             message = explain_refusal(*self._refused, sql, str(error))
             return fail(QueryStatus.REFUSED, ErrorKind.WRITE, message)
         if self._stopped_by is ErrorKind.STEPS:
-            message = f"stopped after {limits.max_vm_steps} steps of work"
+            message = f"stopped after {limits.max_vm_steps} steps of work (sql.max_vm_steps)"
             return fail(QueryStatus.INTERRUPTED, ErrorKind.STEPS, message)
         if self._stopped_by is not None:
-            message = f"stopped after {limits.timeout_s:g} seconds"
-            return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, message)
+            return fail(QueryStatus.INTERRUPTED, ErrorKind.TIMEOUT, stopped_after(limits.timeout_s))
         if isinstance(error, MemoryError):
-            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, TOO_MUCH_MEMORY)
         if isinstance(error, UnicodeError):
             return fail(QueryStatus.ERROR, ErrorKind.SYNTAX, "the text is not valid Unicode")
         if isinstance(error, sqlite3.Warning) or "one statement at a time" in str(error):
@@ -285,15 +292,19 @@ class SqliteEngine:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # primary code
         message = str(error).replace(str(self._path.parent), "").replace(self._path.name, "")
         if code == sqlite3.SQLITE_TOOBIG or isinstance(error, sqlite3.DataError):
-            message = f"a value is larger than {limits.max_bytes} bytes"
+            message = f"a value is larger than {limits.max_bytes} bytes (sql.max_bytes)"
             return fail(QueryStatus.CAPPED, ErrorKind.ROWS_BYTES, message)
         if code in (sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL):
-            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, "the query needs too much memory")
+            return fail(QueryStatus.CAPPED, ErrorKind.MEMORY, TOO_MUCH_MEMORY)
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH):
             return fail(QueryStatus.REFUSED, ErrorKind.WRITE, "only reading is allowed")
         if code in UNREADABLE_CODES:
             message = f"the database cannot be read: {REASONS.get(code, f'SQLite code {code}')}"
             return fail(QueryStatus.INFRA_FAULT, ErrorKind.DATABASE_UNREADABLE, message)
+        if message == "LIKE or GLOB pattern too complex":
+            message = f"a pattern of LIKE or GLOB is longer than {MAX_PATTERN_BYTES} bytes"
+            message += ", a fixed limit"
+            return fail(QueryStatus.CAPPED, ErrorKind.ROWS_BYTES, message)
         if "bindings" in message:
             return fail(QueryStatus.ERROR, ErrorKind.OTHER, "parameters (?, :name) have no values")
         for pattern, kind in ERROR_PATTERNS:

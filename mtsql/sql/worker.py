@@ -136,7 +136,7 @@ def _reply(job_id: int, result: QueryResult | None) -> bytes:
         capped = QueryResult(
             status=QueryStatus.CAPPED,
             kind=ErrorKind.MEMORY,
-            message="the result needs too much memory",
+            message="the result needs too much memory (sql.memory_mb)",
         )
         return frame((job_id, encode(capped), True))
 

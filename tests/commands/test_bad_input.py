@@ -242,6 +242,59 @@ def test_a_model_path_that_is_no_model(without: str, prepared: Path, tmp_path: P
     assert f"--model {tmp_path / 'model'}: " in line
 
 
+def test_a_name_on_the_hub_is_known_as_one(prepared: Path, tmp_path: Path) -> None:
+    words = [DEMO, "run_dir=new", f"data.folder={prepared}"]
+    fetch = "`hf download Qwen/Qwen3-0.6B --local-dir DIR` fetches it, then "
+    line = refuse(tmp_path, "eval", *words, "--model", "Qwen/Qwen3-0.6B").line
+    assert "--model Qwen/Qwen3-0.6B: no such folder; it looks like a name on the Hugging" in line
+    assert line.endswith(f"{fetch}--model DIR")
+    line = refuse(tmp_path, "train", *words, "model.tiny=null", "model.path=Qwen/Qwen3-0.6B").line
+    assert line.endswith(f"{fetch}model.path=DIR")
+    (tmp_path / "models").mkdir()  # so this is a path, in which a letter is wrong
+    assert "hf download" not in refuse(tmp_path, "eval", *words, "--model", "models/qwen").line
+
+
+@pytest.mark.parametrize(
+    ("files", "model", "parts"),
+    [
+        ({"m.gguf": "GGUF"}, "m.gguf", ["is a GGUF file", "the folder it was made from"]),
+        ({"m/m.gguf": "GGUF"}, "m", ["holds GGUF files"]),
+        ({"m/model.safetensors": ""}, "m", ["no config.json there, only weights", "hf download"]),
+        (
+            {"m/adapter_config.json": '{"base_model_name_or_path": "Qwen/Qwen3-4B"}'},
+            "m",
+            ["a LoRA adapter of Qwen/Qwen3-4B", "merge_and_unload"],
+        ),
+        ({"m/qwen/config.json": "{}"}, "m", ["no config.json there, but in ", "m/qwen: give that"]),
+        (
+            {"m/snapshots/1a2b/config.json": "{}", "m/refs/main": "1a2b"},
+            "m",
+            ["m/snapshots/1a2b: give that folder"],
+        ),
+        ({"m/a/config.json": "{}", "m/b/config.json": "{}"}, "m", ["(a, b): give one of them"]),
+        ({"m/config.json": "{}"}, "m/config.json", ["is a file; give the folder", "/m"]),
+        (
+            {
+                "m/config.json": '{"model_type": "qwen3"}',
+                "m/tokenizer.json": "{}",
+                "m/model.safetensors": "version https://git-lfs.github.com/spec/v1",
+            },
+            "m",
+            ["model.safetensors is a pointer of Git LFS", "git lfs pull"],
+        ),
+    ],
+)
+def test_what_is_given_in_place_of_a_model(
+    files: dict[str, str], model: str, parts: list[str], tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    line = refuse(tmp_path, "eval", DEMO, "--model", model).line
+    for part in parts:
+        assert part in line
+
+
 def test_a_configuration_of_something_else_is_no_model(tmp_path: Path) -> None:
     make_model(tmp_path / "model")
     for text in ("{", "[]", '{"name": "my-app"}'):

@@ -316,5 +316,55 @@ def test_a_file_that_another_writes_to_is_named_as_such(
         assert writer.stdout is not None
         writer.stdout.readline()
         assert main(["sql", "--db", str(shops), "SELECT 1"]) == 1
+        assert (
+            "'shops' cannot be opened: it is open for writing elsewhere" in capsys.readouterr().err
+        )
+        # `play` says the same words; it reads the schema first, so that it ends at the door.
+        assert main(["play", "--db", str(shops), "--question", "How many?"]) == 2
         writer.communicate()
-    assert "'shops' cannot be opened: it is open for writing elsewhere" in capsys.readouterr().err
+    assert (
+        "shops.duckdb: cannot be read as a DuckDB database: it is open for writing elsewhere"
+        in (capsys.readouterr().err)
+    )
+
+
+@pytest.mark.parametrize("command", [["sql"], ["play", "--question", "How many?"]])
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("notes.txt", b"some notes\n", "it is text, not a database"),
+        ("x.db", bytes(8) + b"DUCK" + bytes(4084), "it is a DuckDB database: let its name end in"),
+        ("x.sqlite", b"", "it is empty (0 bytes): fetch or copy it again"),
+        ("x.duckdb", b"version https://git-lfs.github.com/spec/v1\n", "run `git lfs pull`"),
+    ],
+)
+def test_what_is_no_database_is_named_at_the_door(
+    command: list[str],
+    name: str,
+    content: bytes,
+    reason: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    words = [*command, "--db", str(tmp_path / name)]
+    assert main([*words, "SELECT 1"] if command == ["sql"] else words) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mtsql: error: --db {tmp_path / name}: cannot be read as a")
+    assert reason in line
+
+
+def test_a_database_of_a_folder_that_cannot_be_opened_costs_no_other(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("hollow", "__MACOSX"):
+        (root / name).mkdir()
+        (root / name / f"{name}.sqlite").touch()
+    words = ["sql", "--db-root", str(root), "--db", pets(root)]
+    assert main([*words, "SELECT count(*) FROM pet"]) == 0
+    printed = capsys.readouterr()
+    assert " 3 " in printed.out
+    assert "left out, of --db-root: hollow cannot be read as an SQLite database: it is empty" in (
+        printed.err
+    )
+    assert "MACOSX" not in printed.err

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from helpers.postgres_server import PostgresServer
 from mtsql.sql.engine import CannotOpenError, ErrorKind
 from mtsql.sql.engines import open_engine
-from mtsql.sql.postgres import PostgresEngine
+from mtsql.sql.postgres import PostgresEngine, why_postgres_is_closed
 from mtsql.sql.records import QueryLimits, QueryStatus
 
 pytestmark = pytest.mark.postgres
@@ -158,6 +159,42 @@ def test_a_locked_table_is_a_fault(engine: PostgresEngine, postgres: PostgresSer
     result = engine.execute("SELECT * FROM pet", LIMITS)
     holder.join()
     assert result.status is QueryStatus.INFRA_FAULT, result
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ('FATAL:  password authentication failed for user "me"', "the server refuses this user's"),
+        ("fe_sendauth: no password supplied", "the server asks for a password"),
+        ('FATAL:  database "zoo" does not exist', "the server has no database of that name"),
+        ('FATAL:  role "me" does not exist', "the server knows no such user"),
+        ("FATAL:  sorry, too many clients already", "the server has no free connection"),
+        ("FATAL:  the database system is starting up", "the server is starting or stopping"),
+        ("failed to resolve host 'nosuch': Name or service not known", "its name is not known"),
+        (
+            "connection refused: Connection refused\n\tIs the server running",
+            "nothing listens there",
+        ),
+        ("connection timeout expired", "it does not answer"),
+        ("something else about me at host zoo", "the database server cannot be reached"),
+    ],
+)
+def test_why_a_server_lets_nobody_in(said: str, why: str) -> None:
+    text = why_postgres_is_closed(psycopg.OperationalError(said))
+    assert why in text
+    assert "zoo" not in text
+    assert '"' not in text
+
+
+def test_a_server_without_that_database_or_user_says_so(postgres: PostgresServer) -> None:
+    for old, new, why in (
+        ("/shop?", "/zoo?", "the server has no database of that name"),
+        ("mtsql_reader@", "nobody_of_ours@", "the server knows no such user"),
+    ):
+        with pytest.raises(CannotOpenError, match=why):
+            PostgresEngine(postgres.reader_url.replace(old, new))
+    with pytest.raises(CannotOpenError, match="cannot be reached: nothing listens there"):
+        PostgresEngine("postgresql://me@127.0.0.1:1/shop")
 
 
 def test_a_server_that_is_gone_is_a_fault_until_it_is_back(

@@ -119,6 +119,39 @@ def test_huge_values_are_capped(sql: str, engine: SqliteEngine) -> None:
     assert result.rows == ()
 
 
+def test_a_wide_table_and_long_conditions_run_as_in_sqlite(tmp_path: Path) -> None:
+    path = tmp_path / "wide.sqlite"
+    with sqlite3.connect(path) as connection:
+        columns = ", ".join(f"c{number} INTEGER DEFAULT 7" for number in range(1000))
+        connection.execute(f"CREATE TABLE w ({columns})")
+        connection.execute("INSERT INTO w DEFAULT VALUES")
+    connection.close()
+    engine = SqliteEngine(path)
+    assert engine.execute("SELECT * FROM w", LIMITS).rows == ((7,) * 1000,)
+    ors = " OR ".join(["c0 = 6"] * 400)
+    assert engine.execute(f"SELECT count(*) FROM w WHERE {ors}", LIMITS).rows == ((0,),)
+    union = " UNION ALL ".join(["SELECT 1"] * 300)
+    assert len(engine.execute(union, LIMITS).rows) == 300
+    # Beyond what any SQLite takes it is the query's mistake.
+    result = engine.execute("SELECT *, * , 1 FROM w", LIMITS)
+    assert (result.status, result.message) == (
+        QueryStatus.ERROR,
+        "too many columns in result set",
+    )
+    engine.close()
+
+
+def test_a_limit_of_ours_is_no_mistake_of_the_query(engine: SqliteEngine) -> None:
+    pattern = engine.execute(f"SELECT 'a' LIKE '{'a' * 1001}'", LIMITS)
+    assert (pattern.status, pattern.kind) == (QueryStatus.CAPPED, ErrorKind.ROWS_BYTES)
+    assert pattern.message == ("a pattern of LIKE or GLOB is longer than 1000 bytes, a fixed limit")
+    assert engine.execute(f"SELECT 'a' LIKE '{'a' * 1000}'", LIMITS).rows == ((0,),)
+    steps = engine.execute(RUNAWAY, LIMITS)
+    assert steps.message == "stopped after 2000000 steps of work (sql.max_vm_steps)"
+    value = engine.execute("SELECT hex(zeroblob(99999))", LIMITS)
+    assert value.message == "a value is larger than 100000 bytes (sql.max_bytes)"
+
+
 def test_odd_values_arrive(engine: SqliteEngine) -> None:
     result = engine.execute("SELECT 9e999, -9e999, 9e999 - 9e999, x'00ff', NULL", LIMITS)
     assert result.rows == ((math.inf, -math.inf, None, b"\x00\xff", None),)

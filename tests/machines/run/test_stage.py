@@ -117,6 +117,15 @@ def test_known_words_of_a_library_say_what_to_change() -> None:
     assert "smaller vocabulary" in str(StageFailed(failure, title="rl", log=Path("rl.log")))
 
 
+def test_a_template_or_weights_that_will_not_do_are_met_again() -> None:
+    jinja2 = pytest.importorskip("jinja2", reason="the core install holds no templates")
+    failure = failure_of(jinja2.TemplateError("Conversation roles must alternate"))
+    assert (failure.kind, failure.resumable) == ("refusal", False)
+    assert failure.reason == "TemplateError: Conversation roles must alternate"
+    safetensors = pytest.importorskip("safetensors", reason="the core install holds no weights")
+    assert not failure_of(safetensors.SafetensorError("header too large")).resumable
+
+
 def test_a_recorded_failure_passes_on_as_it_is() -> None:
     rank = death_of(-signal.SIGBUS, actor="rank 1 of 2")
     assert rank == Failure(
