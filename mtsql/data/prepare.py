@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,7 +169,7 @@ def prepare(
         num_turns_read=sum(_num_turns(dialogues) for dialogues in raw.dialogues.values()),
         splits=splits,
         skipped=tuple(skipped),
-        notes=(*raw.notes, *_notes(raw, splits, empty)),
+        notes=(*raw.notes, *_left_out(schemas, used), *_notes(raw, splits, empty)),
         golds=_count(splits, facts),
         elapsed_s=time.monotonic() - started_s,
     )
@@ -323,6 +323,15 @@ def carve_valid(
 
 def _place(seed: int, db_id: str) -> str:
     return hashlib.sha256(f"{seed}/{db_id}".encode()).hexdigest()
+
+
+def _left_out(schemas: Mapping[str, Schema], used: Collection[str]) -> list[str]:
+    """Of databases that are described by no tables.json: what their prompts do not show."""
+    return [
+        f"{db_id}: not shown in prompts: {one}"
+        for db_id in sorted(used)
+        for one in schemas[db_id].left_out
+    ]
 
 
 def _notes(raw: RawSource, splits: Mapping[str, list[Dialogue]], empty: Sequence[str]) -> list[str]:

@@ -5,19 +5,28 @@ Apart from `mtsql.schema`, because every process imports that one and few need S
 
 import sqlite3
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
-from sqlalchemy import NullPool, create_engine, inspect, make_url
+from sqlalchemy import Connection, NullPool, create_engine, inspect, make_url
 from sqlalchemy.engine import Inspector
-from sqlalchemy.exc import DBAPIError, OperationalError, SAWarning, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    NoSuchTableError,
+    OperationalError,
+    ProgrammingError,
+    SAWarning,
+    SQLAlchemyError,
+)
 from sqlalchemy.types import NullType
 
 from mtsql.errors import DataError
 from mtsql.schema import Column, ForeignKey, Schema, Table
 from mtsql.sql.duckdb_engine import why_duckdb_fails
 from mtsql.sql.engines import cannot_be_read, file_of, require_readable
+from mtsql.sql.quoting import quote_name
 from mtsql.sql.sqlite_engine import why_sqlite_fails
 
 
@@ -38,8 +47,9 @@ def reflect(db_id: str, address: str | Path) -> Schema:
 def reflect_sqlite(db_id: str, database: Path) -> Schema:
     """Read the schema out of an SQLite file with SQLAlchemy, without writing to it.
 
-    Tables come in the order of their creation. Foreign keys to tables that are absent are left out,
-    and the referred table and column are spelled as in that table.
+    Tables and views come in the order of their creation; one that cannot be read is left out, and
+    so are SQLite's own tables and those in which virtual tables keep their data. Foreign keys to
+    tables that are absent are left out, and the referred table and column are spelled as there.
 
     Raises:
         DataError: the file is absent, no SQLite database or not all of one.
@@ -53,11 +63,17 @@ def reflect_sqlite(db_id: str, database: Path) -> Schema:
         with engine.connect() as connection, warnings.catch_warnings():
             # SQLite takes INTEGER(11) and keys to absent tables; SQLAlchemy warns and reads on.
             warnings.simplefilter("ignore", SAWarning)
-            names = connection.exec_driver_sql(
-                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            # As where queries run: what a view may not call there, it may not call here.
+            connection.exec_driver_sql("PRAGMA trusted_schema = OFF")
+            found = connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
                 " AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY rowid"
             ).scalars()
-            return reflect_schema(db_id, inspect(connection), tuple(names))
+            # Where virtual tables keep what they hold; their owner shows it.
+            kinds = connection.exec_driver_sql("PRAGMA table_list").all()
+            shadows = {row[1] for row in kinds if row[2] == "shadow"}
+            names = [name for name in found.all() if name not in shadows]
+            return reflect_schema(db_id, inspect(connection), names)
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) else None
         why = why_sqlite_fails(cause) if isinstance(cause, sqlite3.Error) else str(error)
@@ -66,18 +82,48 @@ def reflect_sqlite(db_id: str, database: Path) -> Schema:
         engine.dispose()
 
 
+_POSTGRES_SQL = """
+SELECT relname, CASE
+    WHEN relkind = 'm' AND NOT relispopulated THEN 'it has not been populated'
+    WHEN NOT pg_catalog.has_any_column_privilege(oid, 'SELECT') THEN 'this role may not read it'
+    ELSE '' END
+FROM pg_catalog.pg_class
+WHERE relnamespace = (
+    SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = current_schema())
+AND relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition
+"""
+"""Tables, partitioned ones without their parts, views of both kinds and foreign tables; and why one
+cannot be read."""
+
+
 def _reflect_server(db_id: str, address: str) -> Schema:
-    """Tables of the role's default schema, by name."""
+    """What the role's default schema holds, by name."""
     url = make_url(address)
     if url.get_backend_name() in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
+    is_postgres = url.get_backend_name() == "postgresql"
     try:
         # No pool: the connection ends with the block.
-        with create_engine(url, poolclass=NullPool).connect() as connection:
+        with (
+            create_engine(url, poolclass=NullPool).connect() as connection,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", SAWarning)  # types that SQLAlchemy does not know
             inspector = inspect(connection)
-            schema = reflect_schema(db_id, inspector, sorted(inspector.get_table_names()))
-            is_known = url.get_backend_name() == "postgresql"
-            return schema.model_copy(update={"engine": "postgresql" if is_known else "other"})
+            if is_postgres:
+                found = [tuple(row) for row in connection.exec_driver_sql(_POSTGRES_SQL)]
+            else:
+                names = [*inspector.get_table_names(), *inspector.get_view_names()]
+                found = [(name, "") for name in names]
+            found.sort()
+            schema = reflect_schema(db_id, inspector, [name for name, why in found if not why])
+            closed = (f"{name}: {why}" for name, why in found if why)
+            return schema.model_copy(
+                update={
+                    "engine": "postgresql" if is_postgres else "other",
+                    "left_out": (*closed, *schema.left_out),
+                }
+            )
     except (SQLAlchemyError, ImportError) as error:
         why = f"({type(error).__name__}); is it up, and may this role read it?"
         if url.get_backend_name() == "postgresql" and isinstance(error, OperationalError):
@@ -88,41 +134,78 @@ def _reflect_server(db_id: str, address: str) -> Schema:
 
 
 def _reflect_duckdb(db_id: str, database: Path) -> Schema:
+    """Tables and views of all schemas, those of `main` first."""
     try:
         # Not `require_readable`: to look into a file ends the lock that this process has on it.
         with duckdb.connect(str(database), read_only=True) as connection:
+            # As where queries run: a view of other files cannot be read.
+            connection.execute("SET enable_external_access = false")
             columns = connection.execute(
-                "SELECT table_name, column_name, lower(data_type) FROM duckdb_columns()"
-                " WHERE NOT internal AND schema_name = 'main' ORDER BY table_oid, column_index"
+                "SELECT schema_name, table_name, column_name, lower(data_type)"
+                " FROM duckdb_columns() WHERE NOT internal AND database_name = current_database()"
+                " ORDER BY schema_name <> 'main', table_oid, column_index"
             ).fetchall()
             keys = connection.execute(
-                "SELECT table_name, constraint_type, constraint_column_names, referenced_table,"
-                " referenced_column_names FROM duckdb_constraints() WHERE schema_name = 'main'"
+                "SELECT schema_name, table_name, constraint_type, constraint_column_names,"
+                " referenced_table, referenced_column_names FROM duckdb_constraints()"
+                " WHERE database_name = current_database()"
             ).fetchall()
+            views = connection.execute(
+                "SELECT schema_name, view_name FROM duckdb_views()"
+                " WHERE NOT internal AND database_name = current_database()"
+            ).fetchall()
+            unreadable = {view: why for view in views if (why := _why_not_read(connection, *view))}
     except duckdb.Error as error:
         why = why_duckdb_fails(error, database)
         raise DataError(f"{database}: {cannot_be_read(database, why)}") from error
-    primary = {(key[0], name) for key in keys if key[1] == "PRIMARY KEY" for name in key[2]}
-    tables: dict[str, list[Column]] = {}
-    for table, name, type_name in columns:
-        column = Column(name=name, type=type_name, is_primary=(table, name) in primary)
-        tables.setdefault(table, []).append(column)
+    primary = {(*key[:2], name) for key in keys if key[2] == "PRIMARY KEY" for name in key[3]}
+    tables: dict[tuple[str, str], list[Column]] = {}
+    for schema, table, name, type_name in columns:
+        if (schema, table) not in unreadable:
+            column = Column(name=name, type=type_name, is_primary=(schema, table, name) in primary)
+            tables.setdefault((schema, table), []).append(column)
+    num_called_so = Counter(table for _, table in tables)
     return Schema(
         db_id=db_id,
-        tables=tuple(Table(name=name, columns=tuple(own)) for name, own in tables.items()),
+        tables=tuple(
+            Table(name=name, columns=tuple(own), namespace="" if schema == "main" else schema)
+            for (schema, name), own in tables.items()
+        ),
         foreign_keys=tuple(
-            ForeignKey(table=key[0], column=column, ref_table=key[3], ref_column=ref_column)
-            for key in keys
-            if key[1] == "FOREIGN KEY"
-            for column, ref_column in zip(key[2], key[4], strict=True)
+            ForeignKey(table=table, column=column, ref_table=ref_table, ref_column=ref_column)
+            for schema, table, kind, names, ref_table, ref_names in keys
+            # A key names tables without their schema, so of several of a name it means main's.
+            if kind == "FOREIGN KEY"
+            and (schema == "main" or num_called_so[table] == num_called_so[ref_table] == 1)
+            for column, ref_column in zip(names, ref_names, strict=True)
         ),
         engine="duckdb",
+        left_out=tuple(
+            f"{name if schema == 'main' else f'{schema}.{name}'}: {why}"
+            for (schema, name), why in sorted(unreadable.items())
+        ),
     )
+
+
+def _why_not_read(connection: duckdb.DuckDBPyConnection, schema: str, view: str) -> str:
+    """Nothing is run; empty if the view can be read."""
+    try:
+        connection.execute(f"DESCRIBE SELECT * FROM {quote_name(schema)}.{quote_name(view)}")
+    except duckdb.Error as error:
+        return " ".join(str(error).split("\n", 1)[0].split())
+    return ""
 
 
 def reflect_schema(db_id: str, inspector: Inspector, table_names: Sequence[str]) -> Schema:
     """The schema that an SQLAlchemy inspector sees, for any engine; column types are its own."""
-    tables = tuple(_reflect_table(inspector, name) for name in table_names)
+    tables: list[Table] = []
+    left_out: list[str] = []
+    for name in table_names:
+        try:
+            tables.append(_reflect_table(inspector, name))
+        except (OperationalError, ProgrammingError, NoSuchTableError) as error:
+            # A view of a table that is gone, a virtual table whose module is not there.
+            left_out.append(f"{name}: {_cause(error)}")
     # Engines compare names without case; SQLite even lets a key name a table that is not there.
     spelling = {
         (table.name.casefold(), column.name.casefold()): (table.name, column.name)
@@ -140,10 +223,18 @@ def reflect_schema(db_id: str, inspector: Inspector, table_names: Sequence[str])
                     foreign_keys.append(
                         ForeignKey(table=end[0], column=end[1], ref_table=ref[0], ref_column=ref[1])
                     )
-    return Schema(db_id=db_id, tables=tables, foreign_keys=tuple(foreign_keys))
+    return Schema(
+        db_id=db_id,
+        tables=tuple(tables),
+        foreign_keys=tuple(foreign_keys),
+        left_out=tuple(left_out),
+    )
 
 
 def _reflect_table(inspector: Inspector, name: str) -> Table:
+    if isinstance(inspector.bind, Connection) and inspector.dialect.name == "sqlite":
+        # Columns may be told of what no query can read: a view that calls an unknown function.
+        inspector.bind.exec_driver_sql(f"SELECT * FROM {quote_name(name)} LIMIT 0").close()
     primary = inspector.get_pk_constraint(name)["constrained_columns"]
     return Table(
         name=name,
@@ -158,3 +249,9 @@ def _reflect_table(inspector: Inspector, name: str) -> Table:
             for column in inspector.get_columns(name)
         ),
     )
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    """In one line."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(cause).split())

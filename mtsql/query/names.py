@@ -35,10 +35,11 @@ def names_of(schema: Schema) -> Names:
 
 @lru_cache(maxsize=1024)
 def _read(schema: Schema) -> Names:
-    columns = {
-        table.name.lower(): frozenset(column.name.lower() for column in table.columns)
-        for table in schema.tables
-    }
+    columns: dict[str, frozenset[str]] = {}
+    for table in schema.tables:  # several of a name, in different namespaces, count as one
+        name = table.name.lower()
+        own = frozenset(column.name.lower() for column in table.columns)
+        columns[name] = columns.get(name, frozenset()) | own
     tables: dict[str, set[str]] = {}
     for table, names in columns.items():
         for name in names:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mtsql.per_object import PerObject
-from mtsql.schema import Schema
+from mtsql.schema import Schema, Table
 from mtsql.shown.results import preview_cell
-from mtsql.sql.quoting import quote_name, quote_text
+from mtsql.sql.quoting import qualified, quote_name, quote_text
 from mtsql.sql.records import Cell, QueryLimits, QueryRequest, QueryStatus, SqlExecutor
 
 NUM_ROWS = 1000
@@ -44,7 +44,7 @@ async def example_values(
     key = (db_id, limit, schema)
     if key in known:
         return known[key]
-    columns = [(table.name, column.name) for table in schema.tables for column in table.columns]
+    columns = [(table, column.name) for table in schema.tables for column in table.columns]
     bounds = replace(limits, timeout_s=min(limits.timeout_s, TIMEOUT_S), max_rows=max(1, limit))
     examples: dict[tuple[str, str], tuple[str, ...]] = {}
     is_whole = True
@@ -56,18 +56,19 @@ async def example_values(
                 for column in batch
             ]
         )
-        for column, result in zip(batch, results, strict=True):
+        for (table, column), result in zip(batch, results, strict=True):
             is_whole = is_whole and result.status is not QueryStatus.INFRA_FAULT
             if result.status is QueryStatus.OK and result.rows:
-                examples[column] = tuple(_literal(row[0]) for row in result.rows)
+                values = tuple(_literal(row[0]) for row in result.rows)
+                examples.setdefault((table.name, column), values)
     if is_whole:
         known[key] = examples
     return examples
 
 
-def _query(table: str, column: str, limit: int) -> str:
+def _query(table: Table, column: str, limit: int) -> str:
     # With its table before it, a name that does not exist is an error, not a text.
-    source, name = quote_name(table), quote_name(column)
+    source, name = qualified(table), quote_name(column)
     return (
         f"SELECT DISTINCT s.{name} FROM (SELECT {source}.{name} AS {name} "
         f"FROM {source} LIMIT {NUM_ROWS}) AS s WHERE s.{name} IS NOT NULL LIMIT {limit}"

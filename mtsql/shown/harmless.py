@@ -49,6 +49,11 @@ def neutral(text: str) -> str:
     return _OPENER.sub(r"\g<0> ", _BLANK.sub(" ", text).strip())
 
 
+def neutral_name(text: str) -> str:
+    """The same for a name in quotes, of which every space counts."""
+    return _OPENER.sub(r"\g<0> ", _HIDDEN.sub(" ", text))
+
+
 def visible(text: str, *, keep: str = "") -> str:
     """Every character to be seen, those in `keep` as they are: ESC is `\\x1b`, a tab `\\t`."""
     return _HIDDEN.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)

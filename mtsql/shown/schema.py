@@ -1,40 +1,41 @@
-"""A schema as prompt text."""
+"""A schema as prompt text; names that need quotes stand in those that the engine takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from mtsql.schema import Schema
-from mtsql.shown.harmless import neutral
+from mtsql.schema import Schema, Table
+from mtsql.shown.harmless import neutral, neutral_name
+from mtsql.sql.quoting import needs_quotes, quote_name
 
 
 @lru_cache(maxsize=1024)
 def compact_schema(schema: Schema) -> str:
     """One line: `shop : id , name , city | sale : id , shop_id = shop.id , price`."""
-    references = _references(schema)
-    return neutral(
-        " | ".join(
-            f"{table.name} : "
-            + " , ".join(
-                " = ".join([column.name, *references.get((table.name, column.name), ())])
-                for column in table.columns
-            )
-            for table in schema.tables
-        )
+    return " | ".join(
+        f"{_table(table, schema)} : {' , '.join(_compact_columns(table, ends, schema))}".rstrip()
+        for table, ends in _with_references(schema)
     )
+
+
+def _compact_columns(
+    table: Table, ends: Mapping[str, Sequence[str]], schema: Schema
+) -> Iterator[str]:
+    for column in table.columns:
+        yield " = ".join([_name(column.name, schema), *ends.get(column.name, ())])
 
 
 @lru_cache(maxsize=1024)
 def full_schema(schema: Schema) -> str:
     """A line for each table: `sale(id integer primary key, shop_id integer -> shop.id)`."""
-    references = _references(schema)
     lines: list[str] = []
-    for table in schema.tables:
+    for table, ends in _with_references(schema):
         columns = [
-            f"{column.name} {column.type}{' primary key' if column.is_primary else ''}"
-            + "".join(f" -> {end}" for end in references.get((table.name, column.name), ()))
+            f"{_name(column.name, schema)} {neutral(column.type)}"
+            + " primary key" * column.is_primary
+            + "".join(f" -> {end}" for end in ends.get(column.name, ()))
             for column in table.columns
         ]
-        lines.append(neutral(f"{table.name}({', '.join(columns)})"))
+        lines.append(f"{_table(table, schema)}({', '.join(columns)})")
     return "\n".join(lines)
 
 
@@ -56,25 +57,46 @@ def m_schema(schema: Schema, examples: Mapping[tuple[str, str], Sequence[str]]) 
     for table in schema.tables:
         columns: list[str] = []
         for column in table.columns:
-            parts = [f"{column.name}:{column.type.upper()}"]
+            name = _name(column.name, schema)
+            parts = [f"{name}:{neutral(column.type.upper())}"]
             if column.is_primary:
                 parts.append("Primary Key")
             if values := examples.get((table.name, column.name)):
-                parts.append(f"Examples: [{', '.join(values)}]")
-            columns.append(neutral(f"({', '.join(parts)})"))
-        lines += [neutral(f"# Table: {table.name}"), "[", ",\n".join(columns), "]"]
-    if schema.foreign_keys:
-        lines.append("【Foreign keys】")
-        lines += [
-            neutral(f"{key.table}.{key.column}={key.ref_table}.{key.ref_column}")
-            for key in schema.foreign_keys
-        ]
-    return "\n".join(lines)
+                parts.append(f"Examples: [{', '.join(neutral(value) for value in values)}]")
+            columns.append(f"({', '.join(parts)})")
+        lines += [f"# Table: {_table(table, schema)}", "[", ",\n".join(columns), "]"]
+    joined = [
+        f"{_end(key.table, key.column, schema)}={_end(key.ref_table, key.ref_column, schema)}"
+        for key in schema.foreign_keys
+    ]
+    return "\n".join([*lines, *(["【Foreign keys】", *joined] if joined else [])])
 
 
-def _references(schema: Schema) -> dict[tuple[str, str], list[str]]:
-    references: dict[tuple[str, str], list[str]] = {}
+def _with_references(schema: Schema) -> Iterator[tuple[Table, Mapping[str, Sequence[str]]]]:
+    """Each table, and the ends of its columns' foreign keys: `shop.id`."""
+    ends: dict[int, dict[str, list[str]]] = {}
     for key in schema.foreign_keys:
-        end = f"{key.ref_table}.{key.ref_column}"
-        references.setdefault((key.table, key.column), []).append(end)
-    return references
+        own = ends.setdefault(id(_first(key.table, schema)), {})
+        own.setdefault(key.column, []).append(_end(key.ref_table, key.ref_column, schema))
+    for table in schema.tables:
+        yield table, ends.get(id(table), {})
+
+
+def _first(name: str, schema: Schema) -> Table:
+    """Keys name tables without their namespace: of several of a name they mean the first."""
+    found = (table for table in schema.tables if table.name == name)
+    return next(found, Table(name=name, columns=()))
+
+
+def _end(table: str, column: str, schema: Schema) -> str:
+    return f"{_table(_first(table, schema), schema)}.{_name(column, schema)}"
+
+
+def _table(table: Table, schema: Schema) -> str:
+    name = _name(table.name, schema)
+    return f"{_name(table.namespace, schema)}.{name}" if table.namespace else name
+
+
+def _name(name: str, schema: Schema) -> str:
+    """As it can be copied into a query; harmless in any case."""
+    return neutral_name(quote_name(name) if needs_quotes(name, schema.engine) else name)

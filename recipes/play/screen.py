@@ -41,6 +41,8 @@ class Screen:
 
     def schema(self, schema: Schema) -> None:
         self.say(full_schema(schema), "dim")
+        for one in schema.left_out:
+            self.say(f"Not shown to the policy: {neutral(one)}", "dim")
 
     def prompt(self, messages: Sequence[Message], dialect: Dialect) -> None:
         """All that a policy reads before its next message, tools included."""

@@ -83,8 +83,8 @@ def test_prompt_text_cannot_open_a_token(text, line):
 def test_schema_names_are_neutral_too():
     column = Column(name="<|im_end|>", type="text")
     schema = Schema(db_id="x", tables=(Table(name="</tool_response>", columns=(column,)),))
-    assert compact_schema(schema) == "< /tool_response> : < |im_end|>"
-    assert full_schema(schema) == "< /tool_response>(< |im_end|> text)"
+    assert compact_schema(schema) == '"< /tool_response>" : "< |im_end|>"'
+    assert full_schema(schema) == '"< /tool_response>"("< |im_end|>" text)'
 
 
 @pytest.mark.parametrize("prompt", ["full", "m_schema"])
