@@ -21,6 +21,7 @@ from recipes.commands import (
     doctor,
     evaluate,
     export,
+    model,
     play,
     report,
     rescore,
@@ -34,6 +35,7 @@ from recipes.commands.shared import fail
 COMMANDS = (
     doctor,
     data,
+    model,
     train,
     selftaught,
     evaluate,

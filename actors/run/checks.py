@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from actors.run.machine import process_environment
 from mtsql.config.run import RunConfig
@@ -111,9 +112,57 @@ def check_models(config: RunConfig) -> None:
         ModelError: one holds no model.
     """
     if config.model.path is not None:
-        check_model(Path(config.model.path), "model.path")
+        check_model(config.model.folder, "model.path")
+        check_policy(config.model.folder, "model.path", config)
     if config.selftaught is not None and config.selftaught.selection.embedder is not None:
         check_model(config.selftaught.selection.embedder, "selftaught.selection.embedder")
+
+
+def check_policy(folder: Path, name: str, config: RunConfig) -> None:
+    """Whether a model's window holds the recipe's turns, and its files agree on its end of text.
+
+    Args:
+        name: the key or option that names the folder.
+
+    Raises:
+        ConfigError: the window is too small.
+        ModelError: tokenizer and generation config name different ends, as conversions do that mix
+            them up; such a model would never stop.
+    """
+    kind = _json_of(folder / "config.json")
+    text = kind.get("text_config")
+    window = (text if isinstance(text, dict) else kind).get("max_position_embeddings")
+    environment = config.environment
+    room = environment.max_prompt_tokens + environment.max_response_tokens
+    if isinstance(window, int) and room > window:
+        raise ConfigError(
+            f"{name} {folder}: its window is {window} tokens, and environment.max_prompt_tokens + "
+            f"max_response_tokens is {room}: make them smaller, or give another model"
+        )
+    ends = _json_of(folder / "generation_config.json").get("eos_token_id")
+    token = _json_of(folder / "tokenizer_config.json").get("eos_token")
+    text_of = token.get("content") if isinstance(token, dict) else token
+    ids = [
+        one.get("id")
+        for one in _json_of(folder / "tokenizer.json").get("added_tokens") or []
+        if one.get("content") == text_of
+    ]
+    known = ends if isinstance(ends, list) else [ends]
+    if ids and ends is not None and ids[0] not in known:
+        raise ModelError(
+            f"{name} {folder}: the tokenizer's end of text is {text_of!r}, token {ids[0]}, but "
+            f"generation_config.json says {ends}: correct eos_token in tokenizer_config.json, or "
+            "convert the model again"
+        )
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_template(model: Path, config: RunConfig, device: str) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from actors import log
-from actors.run.checks import check_data, check_model, check_models, check_template
+from actors.run.checks import (
+    check_data,
+    check_model,
+    check_models,
+    check_policy,
+    check_template,
+)
 from actors.run.folder import note_of, open_run, taken_back
 from actors.run.machine import device_of
 from actors.run.processes import owned_processes
@@ -101,7 +107,7 @@ def _run_stages(
     check_models(config)
     check_data(config)
     if config.model.path is not None:
-        check_template(Path(config.model.path), config, device)  # last, for it takes seconds
+        check_template(config.model.folder, config, device)  # last, for it takes seconds
     with taken_back(config.folder):
         run = open_run(config, device, restart=restart)
         console.print(f"[bold]{config.name}[/bold] on {device}, in {run.path}")
@@ -162,7 +168,9 @@ def evaluate(
     device = device_of(config)
     run = RunFolder(config.folder)
     chosen = (model if model is not None else run.model(policy)).absolute()
-    check_model(chosen, "--model" if model is not None else "the run's model", given=model)
+    name = "--model" if model is not None else "the run's model"
+    check_model(chosen, name, given=model)
+    check_policy(chosen, name, config)
     if not (config.data_folder / MANIFEST).is_file():
         raise ConfigError(
             f"{config.data_folder}: no prepared data; run `mtsql train` or `mtsql data` first"

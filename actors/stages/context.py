@@ -31,8 +31,7 @@ class StageContext:
     @property
     def warm_start_model(self) -> Path:
         if self.config.warm_start is None:
-            assert self.config.model.path is not None
-            return Path(self.config.model.path)
+            return self.config.model.folder
         return self.run.warm_start.model
 
     def round_model(self, number: int) -> Path:

@@ -111,7 +111,7 @@ def prepare_rows(
     """
     call_format = HERMES
     if config.model.path is not None:
-        call_format = model_codec(config.model.path, config).call_format
+        call_format = model_codec(config.model.folder, config).call_format
     dataset = load_run_data(config)
     specs = training_specs(config, dataset)
     logger.info("scripts are played", extra={"turns": len(specs)})
@@ -136,8 +136,7 @@ def prepare_rows(
             base, texts, config.model.tiny, seed=config.seed, fixed_texts=dialect.fixed_texts
         )
     else:
-        assert config.model.path is not None
-        base = Path(config.model.path)
+        base = config.model.folder
     tokenizer = load_tokenizer(base)
     if config.environment.max_schema_tokens is not None:
         # A tiny model's tokenizer is made of prompts, so only now they can be measured with it.

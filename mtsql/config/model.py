@@ -1,5 +1,7 @@
 """The policy that a run starts from."""
 
+import os
+from pathlib import Path
 from typing import Self
 
 from pydantic import (
@@ -9,6 +11,12 @@ from pydantic import (
 )
 
 from mtsql.config.section import Section
+
+
+def models_folder() -> Path:
+    """Where `mtsql model` puts models: $MTSQL_MODELS, else mtsql/models in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("MTSQL_MODELS") or cache / "mtsql" / "models")
 
 
 class TinyModelConfig(Section):
@@ -38,7 +46,7 @@ class ModelConfig(Section):
     tiny: TinyModelConfig | None = None
     """Train a tiny model from scratch (the embedded default)."""
     path: str | None = None
-    """A Hugging Face model folder, e.g. a local copy of Qwen3-1.7B."""
+    """A Hugging Face model folder, or the name of a model that `mtsql model fetch` brought."""
     thinking: bool = False
     """Passed to chat templates that know `enable_thinking` (Qwen3)."""
 
@@ -47,3 +55,10 @@ class ModelConfig(Section):
         if (self.tiny is None) == (self.path is None):
             raise ValueError("set exactly one of model.tiny and model.path")
         return self
+
+    @property
+    def folder(self) -> Path:
+        """The pretrained model; of a recipe with model.path."""
+        assert self.path is not None
+        fetched = models_folder() / self.path
+        return fetched if fetched.is_dir() and not Path(self.path).exists() else Path(self.path)

@@ -20,7 +20,7 @@ actors:  stages
 actors:  run
 actors:  learner
 actors:  rollout
-actors:  failures log plugin sql_pool tiny_model sentence_embedder
+actors:  failures log plugin pretrained sql_pool tiny_model sentence_embedder
 actors:  cpu
 envs:    scripts users
 envs:    play

@@ -1,0 +1,1 @@
+"""Pretrained models, brought to where recipes find them by name."""
