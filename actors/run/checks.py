@@ -36,7 +36,7 @@ def check_model(folder: Path, name: str, *, given: Path | None = None) -> None:
         ModelError: configuration, tokenizer or weights are missing.
     """
     fix = "give the folder of a Hugging Face model, e.g. one that `mtsql train` made"
-    instead = _what_instead(folder, str(given or folder), name)
+    instead = _what_instead(folder, str(given or folder))
     if instead:
         shown = folder if folder.exists() or given is None else given
         raise ModelError(f"{name} {shown}: {instead}")
@@ -57,19 +57,18 @@ def check_model(folder: Path, name: str, *, given: Path | None = None) -> None:
             )
 
 
-def _what_instead(folder: Path, given: str, name: str) -> str:
+def _what_instead(folder: Path, given: str) -> str:
     """What people give in place of a model's folder, with the way from there; "" for others."""
-    as_option = f"{name} DIR" if name.startswith("-") else f"{name}=DIR"
     if not folder.exists():
         if HUB_NAME.fullmatch(given) and not Path(given).parent.exists():
             return (
                 "no such folder; it looks like a name on the Hugging Face Hub: "
-                f"`hf download {given} --local-dir DIR` fetches it, then {as_option}"
+                f"`mtsql model fetch {given}` brings it to where this name finds it"
             )
         return ""
     if folder.is_file():
         if folder.suffix == ".gguf":
-            return "is a GGUF file, which cannot be trained; give the folder it was made from"
+            return f"is a GGUF file: `mtsql model import {folder} --out DIR` makes a folder of it"
         return f"is a file; give the folder that it is in: {folder.parent}"
     if (folder / "config.json").exists():
         return ""
@@ -87,11 +86,11 @@ def _what_instead(folder: Path, given: str, name: str) -> str:
         names = some_of(sorted(path.relative_to(folder).as_posix() for path in below))
         return f"no config.json there, but in several folders below ({names}): give one of them"
     if any(folder.glob("*.gguf")):
-        return "holds GGUF files, which cannot be trained; give the folder they were made from"
+        return "holds GGUF files: `mtsql model import FILE.gguf --out DIR` makes a folder of one"
     if any(folder.glob("*.safetensors")):
         return (
             "no config.json there, only weights: fetch the whole model, with config.json and "
-            "tokenizer.json, e.g. with `hf download OWNER/NAME --local-dir DIR`"
+            "tokenizer.json, e.g. with `mtsql model fetch OWNER/NAME`"
         )
     return ""
 

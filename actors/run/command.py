@@ -23,6 +23,7 @@ from actors.run.machine import device_of
 from actors.run.processes import owned_processes
 from actors.run.stage import run_stage
 from mtsql.config.environment import HistoryMode
+from mtsql.config.model import model_folder
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import MANIFEST
 from mtsql.errors import ConfigError
@@ -155,7 +156,8 @@ def evaluate(
     """Evaluate one model with a recipe's data and environment.
 
     Args:
-        model: a Hugging Face folder; None takes `policy` of the recipe's run.
+        model: a Hugging Face folder, or the name of a fetched model; None takes `policy` of the
+            recipe's run.
         policy: `warm_start`, `round_N` or `rl`; with `model`, only a label.
         out: folder for the result; None: `RUN/evaluation`.
         log_level: lowest level of the records in the log of the recipe's run; those of an
@@ -167,7 +169,7 @@ def evaluate(
     console = console or Console()
     device = device_of(config)
     run = RunFolder(config.folder)
-    chosen = (model if model is not None else run.model(policy)).absolute()
+    chosen = (model_folder(model) if model is not None else run.model(policy)).absolute()
     name = "--model" if model is not None else "the run's model"
     check_model(chosen, name, given=model)
     check_policy(chosen, name, config)

@@ -19,6 +19,12 @@ def models_folder() -> Path:
     return Path(os.environ.get("MTSQL_MODELS") or cache / "mtsql" / "models")
 
 
+def model_folder(given: str | Path) -> Path:
+    """The folder of a model that is given as a path, or by the name that it was fetched by."""
+    fetched = models_folder() / given
+    return fetched if fetched.is_dir() and not Path(given).exists() else Path(given)
+
+
 class TinyModelConfig(Section):
     """A Qwen3 and a byte-level BPE tokenizer, both trained from scratch."""
 
@@ -60,5 +66,4 @@ class ModelConfig(Section):
     def folder(self) -> Path:
         """The pretrained model; of a recipe with model.path."""
         assert self.path is not None
-        fetched = models_folder() / self.path
-        return fetched if fetched.is_dir() and not Path(self.path).exists() else Path(self.path)
+        return model_folder(self.path)

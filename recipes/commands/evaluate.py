@@ -17,7 +17,7 @@ from recipes.commands.shared import (
 def add(commands: Commands) -> None:
     parser = add_command(commands, "eval", run, "judge a policy with greedy decoding")
     add_recipe(parser)
-    parser.add_argument("--model", type=Path, help="a model folder (default: the run's policy)")
+    parser.add_argument("--model", type=Path, help="a model folder or a fetched model's name")
     parser.add_argument(
         "--policy", type=policy, default="rl", help="warm_start, round_N or rl (default)"
     )

@@ -244,22 +244,26 @@ def test_a_model_path_that_is_no_model(without: str, prepared: Path, tmp_path: P
 
 def test_a_name_on_the_hub_is_known_as_one(prepared: Path, tmp_path: Path) -> None:
     words = [DEMO, "run_dir=new", f"data.folder={prepared}"]
-    fetch = "`hf download Qwen/Qwen3-0.6B --local-dir DIR` fetches it, then "
+    fetch = "`mtsql model fetch Qwen/Qwen3-0.6B` brings it to where this name finds it"
     line = refuse(tmp_path, "eval", *words, "--model", "Qwen/Qwen3-0.6B").line
     assert "--model Qwen/Qwen3-0.6B: no such folder; it looks like a name on the Hugging" in line
-    assert line.endswith(f"{fetch}--model DIR")
+    assert line.endswith(fetch)
     line = refuse(tmp_path, "train", *words, "model.tiny=null", "model.path=Qwen/Qwen3-0.6B").line
-    assert line.endswith(f"{fetch}model.path=DIR")
+    assert line.endswith(fetch)
     (tmp_path / "models").mkdir()  # so this is a path, in which a letter is wrong
-    assert "hf download" not in refuse(tmp_path, "eval", *words, "--model", "models/qwen").line
+    assert "model fetch" not in refuse(tmp_path, "eval", *words, "--model", "models/qwen").line
 
 
 @pytest.mark.parametrize(
     ("files", "model", "parts"),
     [
-        ({"m.gguf": "GGUF"}, "m.gguf", ["is a GGUF file", "the folder it was made from"]),
-        ({"m/m.gguf": "GGUF"}, "m", ["holds GGUF files"]),
-        ({"m/model.safetensors": ""}, "m", ["no config.json there, only weights", "hf download"]),
+        (
+            {"m.gguf": "GGUF"},
+            "m.gguf",
+            ["is a GGUF file", "m.gguf --out DIR` makes a folder of it"],
+        ),
+        ({"m/m.gguf": "GGUF"}, "m", ["holds GGUF files", "model import FILE.gguf --out DIR"]),
+        ({"m/model.safetensors": ""}, "m", ["no config.json there, only weights", "model fetch"]),
         (
             {"m/adapter_config.json": '{"base_model_name_or_path": "Qwen/Qwen3-4B"}'},
             "m",
