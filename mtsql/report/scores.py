@@ -8,7 +8,7 @@ from mtsql.evaluation.scores import Share
 from mtsql.report.charts import bar_chart
 from mtsql.report.html import charts_row, gain_text, missing, percent, section, table
 from mtsql.report.rounds import COLUMNS, NOTE, rounds_rows
-from mtsql.runs.records import Evaluation, Headline, Summary
+from mtsql.runs.records import Evaluation, Headline, SplitGain, Summary
 from mtsql.runs.stages import policy_title
 
 SUMMARY_COLUMNS = ("EX", "EM", "QM", "IM", "EX gain, points (95 % interval)")
@@ -76,7 +76,7 @@ def _split_rows(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]
         "RL": summary.rl,
     }
     scored = {name: scores.splits for name, scores in policies.items() if scores is not None}
-    gains = {} if summary.gain is None else summary.gain.splits
+    gains: Mapping[str, SplitGain | None] = {} if summary.gain is None else summary.gain.splits
     splits = list(dict.fromkeys(split for shares in scored.values() for split in shares))
     header = ("", *scored, "gain, points", "turns") if gains else ("", *scored)
     rows: list[tuple[str, ...]] = []

@@ -92,8 +92,9 @@ def check(dialect: Dialect, message: str) -> None:
     for sql in queries:
         assert is_written_in(sql, message)
     # What is read says the same in the canonical form.
-    if all(isinstance(one, ToolCall | Answer) for one in actions):
-        assert dialect.parse(dialect.render(actions)).actions == actions
+    said = tuple(one for one in actions if isinstance(one, ToolCall | Answer))
+    if len(said) == len(actions):
+        assert dialect.parse(dialect.render(said)).actions == said
 
 
 @pytest.mark.parametrize(("dialect", "text"), SPOKEN, ids=lambda one: getattr(one, "name", ""))

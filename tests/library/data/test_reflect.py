@@ -3,7 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from helpers.shops import write_shops
 from mtsql.data.reflect import reflect
 from mtsql.errors import DataError
-from mtsql.schema import Column, ForeignKey, Schema, Table
+from mtsql.schema import Column, EngineName, ForeignKey, Schema, Table
 from mtsql.shown.schema import compact_schema, full_schema, m_schema
 from mtsql.sql.quoting import needs_quotes, quote_name
 
@@ -241,7 +241,8 @@ def test_a_name_is_read_as_it_is_shown(name: str) -> None:
     """Of a table and of its column, by the engine itself."""
     quoted = quote_name(name)
     with closing(sqlite3.connect(":memory:")) as sqlite, duckdb.connect() as duck:
-        for engine, connection in (("sqlite", sqlite), ("duckdb", duck)):
+        connections: dict[EngineName, Any] = {"sqlite": sqlite, "duckdb": duck}
+        for engine, connection in connections.items():
             if name.lower().startswith("sqlite_"):
                 continue
             shown = quoted if needs_quotes(name, engine) else name

@@ -11,17 +11,17 @@ from sqlglot import exp
 from mtsql.mistakes.values import unstored_value
 from mtsql.query.clauses import clauses
 from mtsql.query.edits import condition_key, flip_case, guessed_columns
-from mtsql.query.names import names_of
+from mtsql.query.names import Names, names_of
 from mtsql.query.reading import parse_sql
 from mtsql.query.same import same_statement
 from mtsql.query.texts import Texts, text_conditions, with_single_quotes
-from mtsql.schema import Column, Schema, Table
+from mtsql.schema import Column, EngineName, Schema, Table
 from mtsql.shown.stored import lookups
 
 COLUMNS = {"shop": ("id", "name", "city"), "sale": ("shop_id", "color")}
 
 
-def schema(engine="sqlite"):
+def schema(engine: EngineName = "sqlite") -> Schema:
     tables = tuple(
         Table(name=name, columns=tuple(Column(name=column, type="text") for column in columns))
         for name, columns in COLUMNS.items()
@@ -45,7 +45,7 @@ def connection():
     connection.close()
 
 
-def texts(sql, names=NAMES):
+def texts(sql: str, names: Names | None = NAMES) -> list[str]:
     """The words in double quotes that are read as texts."""
     tree = parse_sql(sql)
     assert tree is not None
