@@ -66,7 +66,10 @@ def main(arguments: list[str]) -> None:
 def fork_on_order(connection: socket.socket) -> Order | None:
     """Returns None in the template, when the pool has hung up, and in each worker its order."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+        except ConnectionError:  # it did so before it read the last report
+            return None
         if not message:
             return None
         [descriptor] = descriptors

@@ -110,6 +110,12 @@ def grant(limits: QueryLimits, lane: QueryLimits) -> QueryLimits:
 
 def serve(connection: socket.socket, lane: QueryLimits, *, memory_bytes: int) -> None:
     """Answer jobs until the pool hangs up. A reply leaves at once: the next job may never end."""
+    # A pool that ends while a reply is under way resets the connection: nobody is left to be told.
+    with suppress(ConnectionError):
+        _serve(connection, lane, memory_bytes)
+
+
+def _serve(connection: socket.socket, lane: QueryLimits, memory_bytes: int) -> None:
     reader = FrameReader()
     shelf: EngineShelf | None = None
     while data := connection.recv(RECV_BYTES):

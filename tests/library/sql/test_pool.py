@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import os
+import select
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -542,3 +544,28 @@ def test_messages_survive_any_split() -> None:
         parts = [stream[start : start + size] for start in range(0, len(stream), size)]
         messages = [message for part in parts for message in reader.feed(part)]
         assert messages == [[(1, "a")], "ready", [(2, "b" * 1000)]]
+
+
+def test_a_worker_says_nothing_when_the_pool_leaves_its_reply_unread() -> None:
+    # Closed with something unread, a socket is reset, which is an error on the other side.
+    program = (
+        "import socket, sys\n"
+        "from mtsql.sql.records import QueryLimits\n"
+        "from mtsql.sql.worker import serve\n"
+        "with socket.socket(fileno=int(sys.argv[1])) as connection:\n"
+        "    serve(connection, QueryLimits(), memory_bytes=10**9)\n"
+    )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", program, str(theirs.fileno())],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            pass_fds=[theirs.fileno()],
+            stderr=subprocess.PIPE,
+        )
+    ours.sendall(frame({}))
+    assert select.select([ours], [], [], 60)[0]  # its process id, which nobody reads
+    ours.close()
+    _, errors = worker.communicate(timeout=60)
+    assert (worker.returncode, errors) == (0, b"")
