@@ -135,7 +135,9 @@ def prepare(
             require_all(source, _unusable_rows(raw, schemas, unreadable))
         run_limits = limits if limits is not None else SqlConfig().limits()
         facts, empty = asyncio.run(_run_locally(raw, schemas, run_limits))
-        failures = {gold: one.failure for gold, one in facts.items() if one.failure}
+        failures = {
+            gold: reason for gold, one in facts.items() if (reason := one.failure or one.fault)
+        }
         skipped: list[SkippedTurn] = []
         kept = {
             split: [

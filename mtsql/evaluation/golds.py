@@ -24,6 +24,8 @@ class GoldFacts:
 
     failure: str = ""
     """Why it gives no result to compare with, as `gold_STATUS: KIND: MESSAGE`; "" where it does."""
+    fault: str = ""
+    """Likewise, where the machinery failed: nothing is known of the gold itself."""
     ex: bool | None = None
     """Of the gold as a prediction against itself."""
     em: bool | None = None
@@ -39,12 +41,12 @@ class GoldFacts:
     @property
     def is_unread(self) -> bool:
         """It runs, and EM cannot judge it."""
-        return not self.failure and self.em is None
+        return not (self.failure or self.fault) and self.em is None
 
     @property
     def is_wrong(self) -> bool:
         """It runs, and a prediction of the same text scores wrong or not at all under EX or EM."""
-        return not self.failure and (self.ex is not True or self.em is False)
+        return not (self.failure or self.fault) and (self.ex is not True or self.em is False)
 
 
 async def gold_facts(
@@ -78,10 +80,11 @@ async def gold_facts(
             for db_id, sql in golds
         ],
     )
-    ties = await cut_ties(executor, compared, limits)
+    ties = await cut_ties(executor, golds, limits, rules)
     return [
         GoldFacts(
             failure=_failure(result) or _failure(compared_result),
+            fault=_fault(result) or _fault(compared_result),
             is_cut=compared_result.truncated,
             ex=judgement.ex,
             em=judgement.em,
@@ -130,6 +133,14 @@ def _is_empty(result: QueryResult) -> bool:
 
 
 def _failure(result: QueryResult) -> str:
+    return "" if result.status is QueryStatus.INFRA_FAULT else _reason(result)
+
+
+def _fault(result: QueryResult) -> str:
+    return _reason(result) if result.status is QueryStatus.INFRA_FAULT else ""
+
+
+def _reason(result: QueryResult) -> str:
     if result.status is QueryStatus.OK:
         return ""
     facts = (f"gold_{result.status}", result.kind, result.message)

@@ -35,6 +35,8 @@ def why_not_met(facts: GoldFacts, config: RewardConfig) -> str:
         gold_unread   `unreadable_em: drop`, and EM cannot read gold
         gold_wrong    gold does not match itself, e.g. by the official rule on the word "value"
     """
+    if facts.fault:
+        return ""  # nothing is known of the gold; a rollout meets a fault as one
     if facts.failure:
         return "gold_fails"
     if facts.is_cut:

@@ -124,3 +124,30 @@ def test_which_golds_no_answer_can_meet(
     config = RewardConfig.model_validate(changes)
     found = facts(database, rules_of(config))
     assert [why_not_met(one, config) for one in found] == expected
+
+
+def test_ties_are_looked_for_under_the_rules_of_the_run(database: Path) -> None:
+    # Three characters, so all five rows; officially the two are joined, and no row is left.
+    gold = ("shop", "SELECT name FROM shop WHERE length('> =') = 3 LIMIT 1")
+
+    async def found(rules: Rules) -> GoldFacts:
+        async with LocalPool({"shop": database}, num_workers=1) as pool:
+            [facts] = await gold_facts(pool, [gold], {"shop": SCHEMA}, limits=LIMITS, rules=rules)
+        return facts
+
+    kept, official = (asyncio.run(found(Rules(keep_literals=keep))) for keep in (True, False))
+    assert (kept.is_empty, kept.cuts_tie) == (False, True)
+    assert (official.is_empty, official.cuts_tie) == (True, False)
+
+
+def test_a_fault_of_the_machinery_says_nothing_of_the_gold(database: Path) -> None:
+    async def found() -> GoldFacts:
+        async with LocalPool({"shop": database}, num_workers=1) as pool:
+            golds = [("gone", "SELECT name FROM shop")]
+            [facts] = await gold_facts(pool, golds, {"gone": SCHEMA}, limits=LIMITS)
+        return facts
+
+    facts = asyncio.run(found())
+    assert facts.fault.startswith("gold_infra_fault: ")
+    assert (facts.failure, facts.is_wrong, facts.is_unread) == ("", False, False)
+    assert why_not_met(facts, RewardConfig()) == ""
