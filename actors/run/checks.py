@@ -17,8 +17,6 @@ from mtsql.runs.stages import Stage
 
 MIN_FREE_GB = 2.0
 FULL_DISK_MB = 50
-
-
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """`Qwen/Qwen3-0.6B`: an owner and a name, which is no path of this machine."""
 MAX_POINTER_BYTES = 1000
@@ -96,12 +94,7 @@ def _what_instead(folder: Path, given: str) -> str:
 
 
 def _base_of(adapter: Path) -> str:
-    try:
-        found: object = json.loads(adapter.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "another model"
-    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
-    return str(base or "another model")
+    return str(_json_of(adapter).get("base_model_name_or_path") or "another model")
 
 
 def check_models(config: RunConfig) -> None:
@@ -198,7 +191,9 @@ def check_data(config: RunConfig) -> None:
     """
     data = config.data
     if data.folder is not None and data.folder.exists():
-        load_dataset(data.folder)
+        dataset = load_dataset(data.folder)
+        if data.exclude is not None:
+            read_exclusions(data.exclude, dataset)
     elif data.source != "embedded":
         if data.source_dir is None:
             raise DataError(
@@ -210,9 +205,7 @@ def check_data(config: RunConfig) -> None:
                 f"data.source_dir {data.source_dir}: no folder {data.source} there; "
                 "name the folder that holds it"
             )
-    if data.exclude is not None and data.folder is not None and data.folder.exists():
-        read_exclusions(data.exclude, load_dataset(data.folder))
-    elif data.exclude is not None and not data.exclude.is_file():
+    if data.exclude is not None and not data.exclude.is_file():
         raise DataError(f"data.exclude {data.exclude}: no such file; make it, or drop the key")
     for name in config.evaluation.splits:
         if name not in SPLITS:

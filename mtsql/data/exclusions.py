@@ -6,6 +6,7 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from mtsql.data.dataset import Dataset
 from mtsql.errors import DataError, first_mistake
+from mtsql.files import read_text
 
 
 class Exclusion(BaseModel, frozen=True, extra="ignore", use_attribute_docstrings=True):
@@ -24,11 +25,9 @@ def read_exclusions(path: Path, dataset: Dataset) -> frozenset[str]:
             the text names file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"data.exclude {path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"data.exclude {path}: is not UTF-8 text") from error
+        text = read_text(path)
+    except DataError as error:
+        raise DataError(f"data.exclude {error}") from error
     turns = {
         dialogue.dialogue_id: {turn.turn_id for turn in dialogue.turns}
         for dialogues in dataset.splits.values()
