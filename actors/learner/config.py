@@ -12,7 +12,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from actors.cpu.vllm import NAME as VLLM_CPU
 from actors.cpu.weights import bucket_mb
+from actors.learner import tree_attention
 from actors.learner.job import SftJob
+from mtsql.config.learning import FineTuneConfig
 from mtsql.config.rl import RLConfig
 from mtsql.config.run import RunConfig
 
@@ -61,6 +63,20 @@ def _model(path: Path, device: str, prefix: str) -> dict[str, Any]:
     return values
 
 
+def _tree_attention(fine_tune: FineTuneConfig, device: str) -> dict[str, Any]:
+    """Which attention a fine-tuning computes with.
+
+    On a GPU flash attention, where no row is a tree; it cannot see trees. On a CPU always ours,
+    because it attends to each row of a pack by itself.
+    """
+    if device == "gpu" and fine_tune.tree_tokens is None:
+        return {}
+    return {
+        "model.external_lib": tree_attention.__name__,
+        "model.override_config.attn_implementation": tree_attention.NAME,
+    }
+
+
 def sft_config(job: SftJob) -> DictConfig:
     """For verl's SFT trainer.
 
@@ -73,6 +89,7 @@ def sft_config(job: SftJob) -> DictConfig:
         "sft_trainer_engine",
         {
             **_model(job.base, device, "model"),
+            **_tree_attention(fine_tune, device),
             **_precision(config, device, "engine"),
             "engine.strategy": "fsdp2",
             "model.lora_rank": fine_tune.lora_rank,

@@ -85,7 +85,7 @@ def settle(
     key = key_of(fine_tune)
     if num_rows < num_ranks:
         raise ConfigError(
-            f"{key}.num_ranks is {num_ranks}, but there are {num_rows} trajectories to learn: "
+            f"{key}.num_ranks is {num_ranks}, but there are {num_rows} rows to learn: "
             f"set {key}.num_ranks=1"
         )
     batch_size = min(fine_tune.batch_size, num_rows // num_ranks * num_ranks)

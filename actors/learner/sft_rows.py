@@ -2,49 +2,34 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from actors.learner.trees import SFTRow, TreeRow, merged, tree_rows
 from mtsql.config.learning import FineTuneConfig, WarmStartConfig
 from mtsql.errors import DataError
 from mtsql.runs.folder import FineTuneFolder
 from mtsql.runs.records import RowFacts
 from mtsql.trajectory.attempt import Attempt
-from mtsql.trajectory.tokens import TokenSequence
 
-SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("loss_mask", pa.list_(pa.int8()))])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SFTRow:
-    """One trajectory as the trainer sees it.
-
-    Example: prompt 1 2, the model says 7 8, the database replies 4, the model says 9
-        input_ids   1 2 7 8 4 9
-        loss_mask   0 0 1 1 0 1
-    """
-
-    dialogue_id: str
-    input_ids: np.ndarray
-    """[T] int32: arrays, because Python's integers take ten times the memory."""
-    loss_mask: np.ndarray
-    """[T] int8; 1 is learned."""
-
-    def __post_init__(self) -> None:
-        if len(self.input_ids) != len(self.loss_mask):
-            raise ValueError(
-                f"{self.dialogue_id}: {len(self.input_ids)} ids, {len(self.loss_mask)} in the mask"
-            )
+SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("position_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.int16())),
+    ]
+)
 
 
-def sft_row(dialogue_id: str, tokens: TokenSequence, learned: Sequence[int]) -> SFTRow:
+def sft_row(attempt: Attempt, learned: Sequence[int]) -> SFTRow:
     """The ids as they were sampled; `learned` is the response's mask, and no prompt is learned."""
+    tokens = attempt.tokens
     return SFTRow(
-        dialogue_id=dialogue_id,
+        db_id=attempt.db_id,
+        dialogue_id=attempt.dialogue_id,
         input_ids=np.array([*tokens.prompt_ids, *tokens.response_ids], dtype=np.int32),
         loss_mask=np.array([*([0] * len(tokens.prompt_ids)), *learned], dtype=np.int8),
     )
@@ -52,10 +37,7 @@ def sft_row(dialogue_id: str, tokens: TokenSequence, learned: Sequence[int]) -> 
 
 def stored_rows(attempts: Iterable[Attempt]) -> list[SFTRow]:
     """One row for each attempt, in order: all that was sampled is learned."""
-    return [
-        sft_row(attempt.dialogue_id, attempt.tokens, attempt.tokens.response_mask)
-        for attempt in attempts
-    ]
+    return [sft_row(attempt, attempt.tokens.response_mask) for attempt in attempts]
 
 
 def validation_dialogues(dialogue_ids: Iterable[str], share: float, *, seed: int) -> set[str]:
@@ -81,6 +63,9 @@ def write_rows(
 ) -> RowFacts:
     """Write `rows.parquet` and, if dialogues are kept for validation, `validation.parquet`.
 
+    Args:
+        rows: trajectories, which share rows of the files where `tree_tokens` is given.
+
     Raises:
         DataError: no row is left.
     """
@@ -98,16 +83,26 @@ def write_rows(
     )
     learned = [row for row in kept if row.dialogue_id not in held_out]
     validation = [row for row in kept if row.dialogue_id in held_out]
-    _write(folder.rows, learned)
+    trees = _trees(learned, fine_tune)
+    _write(folder.rows, trees)
     if validation:
-        _write(folder.validation, validation)
+        _write(folder.validation, _trees(validation, fine_tune))
     else:
         folder.validation.unlink(missing_ok=True)
     return RowFacts(
-        num_rows=len(learned),
-        num_validation_rows=len(validation),
+        num_rows=len(trees),
+        num_trajectories=len(learned),
+        num_validation=len(validation),
         num_too_long=len(rows) - len(kept),
+        num_row_tokens=sum(len(tree.input_ids) for tree in trees),
+        num_learned_tokens=sum(int((tree.loss_mask > 0).sum()) for tree in trees),
     )
+
+
+def _trees(rows: Sequence[SFTRow], fine_tune: FineTuneConfig) -> list[TreeRow]:
+    if fine_tune.tree_tokens is None:
+        return [merged([row]) for row in rows]
+    return tree_rows(rows, fine_tune.tree_tokens)
 
 
 def key_of(fine_tune: FineTuneConfig) -> str:
@@ -115,11 +110,11 @@ def key_of(fine_tune: FineTuneConfig) -> str:
     return "warm_start" if isinstance(fine_tune, WarmStartConfig) else "selftaught.fine_tune"
 
 
-def _write(path: Path, rows: Sequence[SFTRow]) -> None:
+def _write(path: Path, rows: Sequence[TreeRow]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
         for begin in range(0, len(rows), 1024):
             part = rows[begin : begin + 1024]
-            columns = [[row.input_ids for row in part], [row.loss_mask for row in part]]
+            columns = [[getattr(row, name) for row in part] for name in SCHEMA.names]
             writer.write_table(pa.table(columns, schema=SCHEMA))
     partial.replace(path)

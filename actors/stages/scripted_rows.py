@@ -153,31 +153,29 @@ def prepare_rows(
         tokens = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
         learned = _learned(trajectory, tokens, is_drill=is_drill)
         spec = by_turn[trajectory.turn_id]
-        rows.append(sft_row(spec.dialogue_id, tokens, learned))
-        if len(rows[-1].input_ids) > warm_start.max_tokens:
+        attempt = attempt_at(
+            spec,
+            trajectory=trajectory,
+            tokens=tokens,
+            reward=None,
+            label=label,
+            group=trajectory.turn_id,
+        )
+        rows.append(sft_row(attempt, learned))
+        if tokens.num_tokens > warm_start.max_tokens:
             continue
         if is_drill:
             num_drills += 1
         else:
             learned_whole.append(one)
-        attempts.append(
-            attempt_at(
-                spec,
-                trajectory=trajectory,
-                tokens=tokens,
-                reward=None,
-                label=label,
-                group=trajectory.turn_id,
-            )
-        )
+        attempts.append(attempt)
     written = write_rows(rows, folder, warm_start, seed=config.seed)
     write_trajectories(folder.scripted, attempts)
     num_attempts = len(attempts)
     facts = WarmStartFacts(
         num_trajectories=num_attempts,
-        num_validation=written.num_validation_rows,
+        **written.model_dump(exclude={"num_trajectories"}),
         num_drills=num_drills,
-        num_too_long=written.num_too_long,
         mean_tokens=sum(one.tokens.num_tokens for one in attempts) / num_attempts,
         mean_prompt_tokens=sum(len(one.tokens.prompt_ids) for one in attempts) / num_attempts,
         mean_steps=sum(len(one.trajectory.steps) for one in attempts) / num_attempts,

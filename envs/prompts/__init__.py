@@ -14,6 +14,7 @@ from string import Template
 
 from mtsql.config.environment import DialectName, PromptName
 from mtsql.dialogue import PastTurn
+from mtsql.protocol import DIALECTS, ActionName, Answer, ToolCall
 from mtsql.schema import Schema
 from mtsql.shown.harmless import neutral
 from mtsql.shown.schema import compact_schema, full_schema
@@ -41,16 +42,36 @@ def prompt_messages(
 ) -> list[dict[str, str]]:
     """The messages before the agent's first one; `compact` is a single user message.
 
+    Only in `short_horizon` is `compact` the conversation so far: earlier answers are messages as
+    the agent writes them, so that each turn's prompt begins with all of the turn before it, and
+    what computes one need not compute the other again.
+
     Args:
         schema: its text, or a schema that is shown whole, without example values.
     """
+    asked = neutral(question)
+    if name == "compact" and dialect == "short_horizon" and history:
+        *earlier, last = history
+        answer = ToolCall(name=ActionName.PROPOSE, sql=neutral(last.sql)), Answer()
+        return [
+            *prompt_messages(
+                name,
+                schema=schema,
+                history=earlier,
+                question=last.question,
+                max_steps=max_steps,
+                dialect=dialect,
+            ),
+            {"role": "assistant", "content": DIALECTS[dialect].render(answer)},
+            {"role": "user", "content": f"q: {asked}"},
+        ]
     *system, user = _templates(_file(name, dialect))
     if isinstance(schema, Schema):
         schema = compact_schema(schema) if name == "compact" else full_schema(schema)
     names = {
         "schema": schema,
         "history": _history(name, history),
-        "question": neutral(question),
+        "question": asked,
         "max_steps": str(max_steps),
     }
     roles = [*("system" for _ in system), "user"]

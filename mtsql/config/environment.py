@@ -23,9 +23,9 @@ class EnvironmentConfig(Section):
     of MTSQL-R1's checkpoints. `cocte`: the query grows as a chain of views. `short_horizon`: one
     message that holds SQL only, for baselines."""
     prompt: PromptName = "full"
-    """`compact` holds schema, history and question only, and replies are bare JSON in every
-    dialect; `full` adds the task and the rules; `m_schema` shows example values of each column
-    too."""
+    """`compact` holds schema, history and question only (in `short_horizon` as a conversation), and
+    replies are bare JSON in every dialect; `full` adds the task and the rules; `m_schema` shows
+    example values of each column too."""
     max_schema_tokens: PositiveInt | None = None
     """Budget of the schema in the prompt; what the question and the history do not touch is left
     out first, and the prompt says how much is missing. None: the whole schema."""

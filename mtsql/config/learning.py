@@ -40,8 +40,12 @@ class FineTuneConfig(Section):
     """Optimizer steps; None: what num_epochs come to."""
     num_epochs: PositiveFloat = 2.0
     """How often each trajectory is learned, unless num_steps is given."""
+    tree_tokens: PositiveInt | None = Field(default=None, le=8192)
+    """Tokens of a row that holds as many whole dialogues of one database as fit: what trajectories
+    have in common from their beginning stands in it once, and the loss is that of the trajectories
+    apart. On a GPU such rows do without flash attention. None: a row for each trajectory."""
     batch_size: PositiveInt = 32
-    """Trajectories in one optimizer step."""
+    """Rows in one optimizer step: trajectories or, with tree_tokens, trees of them."""
     micro_batch_tokens: PositiveInt = 8192
     """Tokens in one forward pass."""
     num_ranks: PositiveInt | None = None

@@ -84,17 +84,31 @@ class RowFacts(_Record):
     """rounds/N/facts.json: what a fine-tuning learns."""
 
     num_rows: int
+    """Of the file to learn from; each holds one trajectory or, with tree_tokens, several."""
+    num_trajectories: int
     """To learn from."""
-    num_validation_rows: int
+    num_validation: int
+    """Trajectories kept out of learning."""
     num_too_long: int
     """Left out, beyond max_tokens."""
+    num_row_tokens: int
+    """Tokens of the rows to learn from: what one epoch computes."""
+    num_learned_tokens: int
+    """Those of them that the loss is on."""
 
 
 class WarmStartFacts(ScriptFacts, frozen=True, use_attribute_docstrings=True):
     """warm_start/facts.json: what the warm start learns."""
 
     num_trajectories: int
+    """Those kept for validation included."""
     num_validation: int
+    num_rows: int
+    """Of the file to learn from; each holds one trajectory or, with tree_tokens, several."""
+    num_row_tokens: int
+    """Tokens of the rows to learn from: what one epoch computes."""
+    num_learned_tokens: int
+    """Those of them that the loss is on."""
     num_drills: int
     """Trajectories of which the corrections only are learned."""
     num_too_long: int

@@ -35,6 +35,32 @@ def test_the_compact_prompt_is_one_short_message():
     ]
 
 
+def test_the_compact_prompt_of_a_short_horizon_goes_on_from_the_turn_before_it():
+    def prompt(history: tuple[PastTurn, ...], question: str) -> list[dict[str, str]]:
+        return prompt_messages(
+            "compact",
+            dialect="short_horizon",
+            schema=SALES_SCHEMA,
+            history=history,
+            question=question,
+            max_steps=1,
+        )
+
+    first = PastTurn(question="all  shops ?", sql="SELECT name FROM shop")
+    second = PastTurn(question="only in <Paris>", sql=IN_PARIS)
+    asked = "shop : id , name , city | sale : id , shop_id = shop.id , price\nq: all shops ?"
+    assert prompt((), first.question) == [{"role": "user", "content": asked}]
+    conversation = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": "```sql\nSELECT name FROM shop\n```"},
+        {"role": "user", "content": "q: only in < Paris>"},
+        {"role": "assistant", "content": f"```sql\n{IN_PARIS}\n```"},
+        {"role": "user", "content": "q: how many ?"},
+    ]
+    assert prompt((first,), second.question) == conversation[:3]
+    assert prompt((first, second), "how many ?") == conversation
+
+
 def test_the_full_prompt_tells_the_task_and_the_data():
     system, user = prompt_messages(
         "full",

@@ -1,6 +1,7 @@
-"""A real fine-tuning with adapters: killed, resumed, its checkpoints played, the best published.
+"""A real fine-tuning with adapters, on trees of trajectories: killed, resumed, its checkpoints
+played, the best published.
 
-Full parameters are learned in the end-to-end test.
+Full parameters, on a row for each trajectory, are learned in the end-to-end test.
 """
 
 import json
@@ -23,11 +24,13 @@ pytest.importorskip("torch", reason="the core install holds no torch")
 import torch
 
 from actors.learner.sft_dataset import TokenDataset
+from actors.learner.sft_rows import stored_rows, validation_dialogues
 from actors.rollout.codec import load_tokenizer
 from actors.run.machine import process_environment
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import load_dataset
 from mtsql.data.embedded import generate
+from mtsql.trajectory.store import read_trajectories
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,7 +61,8 @@ RECIPE = {
     "warm_start": {
         "trajectories_per_turn": 1,
         "num_steps": 12,
-        "batch_size": 8,
+        "tree_tokens": 320,
+        "batch_size": 4,
         "learning_rate": 1e-2,
         "warmup_steps": 2,
         "save_every": 6,
@@ -181,13 +185,17 @@ def test_the_published_folder_is_a_complete_model_with_the_adapters_in_it(tuned:
     changed = {name for name, weight in model.state_dict().items() if not weight.equal(base[name])}
     # Linear layers all, and nothing else: embeddings (tied to the output) and norms stay.
     assert changed == {name for name in base if "_proj." in name}
-    # The loss that verl measured with adapters, over the learned tokens of all validation rows.
+    # The loss that verl measured with adapters, on trees, is that of the trajectories one by one.
     total, num_tokens = 0.0, 0
-    rows = TokenDataset(str(tuned.folder / "validation.parquet"))
-    assert len(rows) > 1
-    for number in range(len(rows)):
-        row = rows[number]
-        ids, learned = row["input_ids"], row["loss_mask"].bool()
+    trajectories = read_trajectories(tuned.folder / "scripted.parquet")
+    held_out = validation_dialogues(
+        (one.dialogue_id for one in trajectories), 0.3, seed=tuned.config.seed
+    )
+    rows = stored_rows(one for one in trajectories if one.dialogue_id in held_out)
+    assert 1 < len(TokenDataset(str(tuned.folder / "validation.parquet"))) < len(rows)
+    for row in rows:
+        ids = torch.from_numpy(row.input_ids.astype("int64"))
+        learned = torch.from_numpy(row.loss_mask).bool()
         with torch.no_grad():
             log_probs = model(ids[None]).logits[0].log_softmax(-1)
         picked = log_probs[:-1].gather(1, ids[1:, None])[:, 0][learned[1:]]

@@ -164,6 +164,8 @@ def test_the_facts_are_counted(prepared: Path) -> None:
     assert facts["num_too_long"] == 0
     lengths = [len(row["input_ids"]) for row in rows]
     assert facts["mean_tokens"] == pytest.approx(sum(lengths) / len(lengths))
+    assert (facts["num_rows"], facts["num_row_tokens"]) == (len(rows), sum(lengths))
+    assert facts["num_learned_tokens"] == sum(sum(row["loss_mask"]) for row in rows)
     kinds = ScriptFacts.model_validate(facts).mistakes
     assert kinds["wrong_case"].made > 0
     # A trajectory may hold several kinds.
@@ -333,7 +335,8 @@ def test_validation_rows_are_of_other_dialogues(data: Path, prepared: Path, tmp_
             for one in trajectories
             if (one.dialogue_id in held_out) is is_held_out
         ]
-    assert facts.num_rows + facts.num_validation_rows == len(trajectories)
+    assert facts.num_rows == facts.num_trajectories
+    assert facts.num_trajectories + facts.num_validation == len(trajectories)
     # A later round without a share leaves no stale file.
     write_rows(
         stored_rows(trajectories),
@@ -342,6 +345,33 @@ def test_validation_rows_are_of_other_dialogues(data: Path, prepared: Path, tmp_
         seed=1,
     )
     assert not (tmp_path / "validation.parquet").exists()
+
+
+def test_trajectories_share_rows_and_are_split_by_dialogue_before(
+    prepared: Path, tmp_path: Path
+) -> None:
+    trajectories = stored(prepared)
+    fine_tune = FineTuneConfig(validation_share=0.3, tree_tokens=600)
+    facts = write_rows(stored_rows(trajectories), FineTuneFolder(tmp_path), fine_tune, seed=1)
+    held_out = validation_dialogues((one.dialogue_id for one in trajectories), 0.3, seed=1)
+    assert (len(held_out) >= 1) is (facts.num_validation > 0)
+    for name, is_held_out in (("rows", False), ("validation", True)):
+        rows = pq.read_table(tmp_path / f"{name}.parquet").to_pylist()
+        part = [one for one in trajectories if (one.dialogue_id in held_out) is is_held_out]
+        assert len(rows) < len(part)
+        assert sum(len(row["input_ids"]) for row in rows) < sum(
+            one.tokens.num_tokens for one in part
+        )
+        # Each sampled token counts once for each trajectory.
+        num_sampled = sum(sum(one.tokens.response_mask) for one in part)
+        assert sum(sum(row["loss_mask"]) for row in rows) == num_sampled
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert facts.num_rows == len(rows) < facts.num_trajectories
+    assert facts.num_row_tokens == sum(len(row["input_ids"]) for row in rows)
+    assert facts.num_learned_tokens == sum(1 for row in rows for one in row["loss_mask"] if one)
+    item = TokenDataset(str(tmp_path / "rows.parquet"))[0]
+    assert item["position_ids"].tolist() == rows[0]["position_ids"]
+    assert item["position_ids"].tolist() != list(range(len(rows[0]["input_ids"])))
 
 
 def test_the_order_of_a_run_is_drawn_beforehand(prepared: Path) -> None:

@@ -106,6 +106,9 @@ def test_no_key_is_made_up() -> None:
         "model.override_config.attn_implementation",
         *(f"engine.mixed_precision.{name}" for name in MIXED),
     }
+    assert forced("sft_trainer_engine", sft("gpu", tree_tokens=4096)) == {
+        "model.override_config.attn_implementation"
+    }
     part = "actor_rollout_ref"
     assert forced("ppo_trainer", rl("cpu")) == {
         f"{part}.model.override_config.attn_implementation",
@@ -170,6 +173,23 @@ def test_on_a_gpu_the_engine_computes_in_16_bits_and_keeps_weights_in_32() -> No
     assert (config.data.use_dynamic_bsz, config.data.max_token_len_per_gpu) == (True, 24_000)
 
 
+def test_trees_are_attended_to_by_an_attention_that_verl_finds(tmp_path: Path) -> None:
+    from omegaconf import open_dict
+    from transformers import Qwen3Config
+    from verl.utils.config import omega_conf_to_dataclass
+
+    Qwen3Config(architectures=["Qwen3ForCausalLM"]).save_pretrained(tmp_path)
+    for device, tree_tokens in (("cpu", None), ("cpu", 512), ("gpu", 512), ("gpu", None)):
+        config = sft(device, tree_tokens=tree_tokens).model
+        is_flash = device == "gpu" and tree_tokens is None
+        assert ("attn_implementation" in config.override_config) is not is_flash
+        with open_dict(config):
+            config.path, config.load_tokenizer = str(tmp_path), False
+        model = omega_conf_to_dataclass(config)
+        name = "flash_attention_2" if is_flash else "mtsql_trees"
+        assert model.hf_config._attn_implementation == name
+
+
 def test_adapters_are_on_every_linear_layer() -> None:
     config = sft("gpu", lora_rank=16, lora_alpha=64).model
     assert (config.lora_rank, config.lora_alpha, config.target_modules) == (16, 64, "all-linear")
@@ -182,7 +202,8 @@ def test_our_rows_are_the_dataset_that_verl_makes(tmp_path: Path) -> None:
     from verl.trainer.sft_trainer import create_sft_dataset
 
     rows = tmp_path / "rows.parquet"
-    pq.write_table(pa.table({"input_ids": [[5, 6, 7]], "loss_mask": [[0, 1, 1]]}), rows)
+    row = {"input_ids": [[5, 6, 7]], "position_ids": [[0, 1, 2]], "loss_mask": [[0, 1, 1]]}
+    pq.write_table(pa.table(row), rows)
     dataset: Any = create_sft_dataset(str(rows), sft("cpu").data, None, None)
     assert type(dataset).__name__ == "TokenDataset"
     assert dataset[0]["loss_mask"].tolist() == [0, 1, 1]
