@@ -13,7 +13,7 @@ from envs.database import TurnDatabase
 from envs.dialects import RULES
 from envs.dialects.base import Current, ProposalError
 from envs.prompts import prompt_messages
-from envs.prompts.schema import shown_schema
+from envs.prompts.schema import shown_hints, shown_schema
 from envs.records import StepResult, Taken, step_of
 from envs.replies import (
     NOT_RUN,
@@ -44,6 +44,7 @@ from mtsql.protocol import (
 from mtsql.query.match import ClauseMatch, match_clauses
 from mtsql.query.names import names_of
 from mtsql.shown.budget import CountTokens, approximate_tokens
+from mtsql.shown.hints import hints_text
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus, SqlExecutor
 from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory
 
@@ -113,13 +114,17 @@ class TurnEnv:
         """
         self._dialect = self._dialect.in_format(call_format)
         spec, config = self._spec, self._config
-        schema = await shown_schema(spec, self._executor, config, self._limits, self._count_tokens)
+        hints = await shown_hints(spec, self._executor, config, self._limits)
+        schema = await shown_schema(
+            spec, self._executor, config, self._limits, self._count_tokens, hints
+        )
         return prompt_messages(
             config.prompt,
             dialect=config.dialect,
             schema=schema,
             history=spec.history,
             question=spec.turn.question,
+            hints=[hints_text(some, spec.schema) for some in hints],
             max_steps=self._max_steps,
         )
 

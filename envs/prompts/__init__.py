@@ -7,7 +7,7 @@ its name. `m_schema` is the task with another rendering of the schema.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from string import Template
@@ -21,6 +21,12 @@ from mtsql.shown.schema import compact_schema, full_schema
 
 _REPLIES = {"mtsql_r1": "mtsql_r1_replies"}
 """Files that word a dialect's observations, which are part of what the policy is asked."""
+
+_HINTS: Mapping[PromptName, str] = {
+    "compact": "values",
+    "full": "Stored values it names",
+    "m_schema": "Stored values it names",
+}
 
 
 def prompt_version(name: PromptName, dialect: DialectName = "actions") -> str:
@@ -39,6 +45,7 @@ def prompt_messages(
     question: str,
     max_steps: int,
     dialect: DialectName = "actions",
+    hints: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """The messages before the agent's first one; `compact` is a single user message.
 
@@ -48,8 +55,13 @@ def prompt_messages(
 
     Args:
         schema: its text, or a schema that is shown whole, without example values.
+        hints: one line for each question of the dialogue, this one last: the stored values that it
+            names, or nothing. A line stands after its question, so that the prompts of all
+            questions after one history begin alike. Only the conversation shows earlier ones.
     """
     asked = neutral(question)
+    if hints and hints[-1]:
+        asked += f"\n{_HINTS[name]}: {hints[-1]}"
     if name == "compact" and dialect == "short_horizon" and history:
         *earlier, last = history
         answer = ToolCall(name=ActionName.PROPOSE, sql=neutral(last.sql)), Answer()
@@ -61,6 +73,7 @@ def prompt_messages(
                 question=last.question,
                 max_steps=max_steps,
                 dialect=dialect,
+                hints=hints[:-1],
             ),
             {"role": "assistant", "content": DIALECTS[dialect].render(answer)},
             {"role": "user", "content": f"q: {asked}"},

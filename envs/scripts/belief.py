@@ -1,6 +1,6 @@
 """What a script gets wrong, and how it finds out: by looking, as the agent does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -38,13 +38,21 @@ class Belief:
         say()    SELECT name FROM shop WHERE city = 'ROME'     all was noticed, nothing is standing
     """
 
-    def __init__(self, spec: TurnSpec, scripts: ScriptConfig, rng: Random) -> None:
+    def __init__(
+        self, spec: TurnSpec, scripts: ScriptConfig, rng: Random, hinted: Collection[str] = ()
+    ) -> None:
+        """
+        Args:
+            hinted: stored values that the prompt shows.
+        """
         self._question = spec.turn.question
         self._gold = spec.turn.gold_sql
         self._names = names_of(spec.schema)
-        self._said = "\n".join([self._question, *_told(spec)])
+        self._said = "\n".join([self._question, *_told(spec), *hinted])
         self._wrong_case: set[ColumnKey] = {
-            column for column in misleading_columns(spec) if rng.random() < scripts.wrong_case
+            column
+            for column in misleading_columns(spec, hinted)
+            if rng.random() < scripts.wrong_case
         }
         self._forgetful: str | None = None
         if rng.random() < scripts.dropped_condition and spec.history:
@@ -129,11 +137,11 @@ class Belief:
         return meant.lower() in said or meant in said.replace(",", "") or meant in shown
 
 
-def misleading_columns(spec: TurnSpec) -> list[ColumnKey]:
+def misleading_columns(spec: TurnSpec, hinted: Collection[str] = ()) -> list[ColumnKey]:
     """Columns whose text values the agent is likely to write in the wrong case.
 
-    No earlier SQL shows one of their values, and the question does not spell it as the database
-    does.
+    No earlier SQL and no hint shows one of their values, and the question does not spell it as the
+    database does.
     """
     names = names_of(spec.schema)
     known = {
@@ -145,7 +153,8 @@ def misleading_columns(spec: TurnSpec) -> list[ColumnKey]:
     spelt = {
         condition.column
         for condition in text_conditions(spec.turn.gold_sql, names)
-        if condition.looks_at_case and condition.value in spec.turn.question
+        if condition.looks_at_case
+        and (condition.value in spec.turn.question or condition.value in hinted)
     }
     return guessed_columns(spec.turn.gold_sql, known=known | spelt, names=names)
 

@@ -5,12 +5,13 @@ how a column stores a text value, the script guesses; it finds out as the agent 
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
 from envs.dialects import RULES
 from envs.play import collect
+from envs.prompts.schema import shown_hints
 from envs.scripts.belief import Belief, Observation, looks_wrong
 from envs.turn import TurnEnv
 from mtsql.config.environment import DialectName, EnvironmentConfig
@@ -54,13 +55,18 @@ class ScriptedPolicy:
         rng: Random,
         dialect: DialectName = "actions",
         call_format: CallFormat = HERMES,
+        hinted: Collection[str] = (),
     ) -> None:
+        """
+        Args:
+            hinted: stored values that the prompt shows.
+        """
         self._scripts = scripts
         self._rng = rng
         self._spec = spec
         self._rules = RULES[dialect]
         self._dialect = self._rules.wire.in_format(call_format)
-        self._belief = Belief(spec, scripts, rng)
+        self._belief = Belief(spec, scripts, rng, hinted)
         self._proposed = ""
         self._script = self._play()
         self._has_started = False
@@ -182,7 +188,9 @@ async def scripted_trajectories(
         nonlocal num_done
         async with slots:
             rng = Random(f"{seed}/{spec.turn.turn_id}/{attempt}")
-            policy = ScriptedPolicy(spec, scripts, rng, config.dialect, call_format)
+            hints = await shown_hints(spec, executor, config, limits)
+            hinted = {hint.text for some in hints[-1:] for hint in some}
+            policy = ScriptedPolicy(spec, scripts, rng, config.dialect, call_format, hinted)
             env = TurnEnv(spec, executor, config, limits, rules=rules)
             trajectory = await collect(env, policy, call_format)
         num_done += 1

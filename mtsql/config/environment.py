@@ -31,6 +31,11 @@ class EnvironmentConfig(Section):
     out first, and the prompt says how much is missing. None: the whole schema."""
     example_values: NonNegativeInt = 3
     """Values of each column that `m_schema` shows."""
+    value_hints: bool = False
+    """The prompt ends with the stored texts that the question names, and their columns:
+    `city.name = 'ROME'` for "Rome". A column with more than `sql.max_rows` different texts gives
+    none. The demo leaves them off: its questions spell values otherwise than its databases do, so
+    that a policy has to look, and hints would look for it."""
     history: HistoryMode = "gold"
     """What memory holds of earlier turns in training."""
     max_steps: PositiveInt = 8

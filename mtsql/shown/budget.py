@@ -134,12 +134,15 @@ def _occurs(value: str, said: str) -> bool:
 
 def _words(text: str) -> list[str]:
     """Lower case, names taken apart, a plural without its s: `shopIDs` gives shop, id."""
-    return [_singular(word.lower()) for word in _WORD.findall(text)]
+    return [singular(word.lower()) for word in _WORD.findall(text)]
 
 
-def _singular(word: str) -> str:
+def singular(word: str) -> str:
+    """A word in lower case without the ending of a plural."""
     if word.endswith("ies") and len(word) > 4:
         return f"{word[:-3]}y"
+    if word.endswith(("ches", "shes", "sses", "xes")) and len(word) > 4:
+        return word[:-2]
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 

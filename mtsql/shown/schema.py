@@ -89,7 +89,12 @@ def _first(name: str, schema: Schema) -> Table:
 
 
 def _end(table: str, column: str, schema: Schema) -> str:
-    return f"{_table(_first(table, schema), schema)}.{_name(column, schema)}"
+    return column_name(_first(table, schema), column, schema)
+
+
+def column_name(table: Table, column: str, schema: Schema) -> str:
+    """`city.name`, as a query can write it."""
+    return f"{_table(table, schema)}.{_name(column, schema)}"
 
 
 def _table(table: Table, schema: Schema) -> str:

@@ -158,6 +158,17 @@ def test_literal_messages_are_sent_as_they_are(
     assert "  2  unreadable" in out
 
 
+def test_the_player_has_the_hints_of_the_policy(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["play", "--data", str(data), "environment.prompt=compact"]
+    line = "values: shop.city = 'Paris'"
+    for override, is_shown in [("false", False), ("true", True)]:
+        hints = f"environment.value_hints={override}"
+        assert main([*words, hints, *actions(tmp_path, "prompt\nanswer\n")]) == 0
+        assert (line in capsys.readouterr().out) is is_shown
+
+
 def test_what_is_not_used_is_said(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

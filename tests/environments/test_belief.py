@@ -177,6 +177,34 @@ def test_every_kind_is_made_seen_and_mended(dataset, dialect):
     assert set(script_facts(asyncio.run(run({}))).mistakes) == {"none"}
 
 
+@pytest.mark.parametrize(("hints", "first"), [(False, "'rome'"), (True, "'ROME'")])
+def test_a_value_that_the_prompt_shows_is_not_mistaken(shops, hints, first):
+    spec = asking(spec_of(ROME), "Which shops are in rome?")
+    config = ENVIRONMENT.model_copy(update={"value_hints": hints})
+    scripts = ScriptConfig(**NEVER | {"wrong_case": 1.0})
+
+    async def run():
+        async with LocalPool({"shops": shops}, num_workers=1) as pool:
+            return await scripted_trajectories(
+                [spec], pool, config, LIMITS, scripts, seed=1, per_turn=1
+            )
+
+    (one,) = asyncio.run(run())
+    assert first in one.trajectory.proposals[0].sql
+    assert one.made == (set() if hints else {Mistake.WRONG_CASE})
+
+
+def test_a_hint_lets_the_script_tell_a_value_that_is_stored_nowhere():
+    always = ScriptConfig(**NEVER | {"empty_result": 1.0})
+    spec = asking(spec_of(MOON), "What does it cost?")
+    empty = {"columns": ["price"], "rows": [], "num_rows": 0, "note": "empty"}
+    for hinted, is_told in [((), False), (("Blue Moon",), True)]:
+        belief = Belief(spec, always, Random(1), hinted)
+        assert belief.say() != MOON
+        assert belief.mend_result(empty) is is_told
+        assert (belief.say() == MOON) is is_told
+
+
 def test_mistakes_are_counted_from_the_records(shops):
     plays = [
         record_script(shops, spec_of(ROME), wrong_case=1, execute=1, correct=1, verify_execution=1),
