@@ -15,10 +15,12 @@ from actors.cpu.weights import bucket_mb
 from actors.learner import tree_attention
 from actors.learner.job import SftJob
 from mtsql.config.learning import FineTuneConfig
+from mtsql.config.machine import Device
 from mtsql.config.rl import RLConfig
 from mtsql.config.run import RunConfig
 
-FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+ARITHMETIC = {"float32": "fp32", "bfloat16": "bf16"}
+"""By `machine.dtype`, the engine's name of the format in which it multiplies."""
 AGENT = "mtsql"
 
 
@@ -31,15 +33,30 @@ def _compose(name: str, values: dict[str, Any]) -> DictConfig:
     return config
 
 
-def _precision(config: RunConfig, device: str, prefix: str) -> dict[str, Any]:
-    """The engine's numbers: 32 bits on the CPU, where both sides must agree to the last digits."""
+def _cpu_precision(config: RunConfig, prefix: str) -> dict[str, Any]:
+    """The engine's numbers on a CPU.
+
+    Weights, optimizer states and the sums of gradients have 32 bits always. On a GPU verl's own
+    defaults are the same, with 16 bits for arithmetic.
+    """
+    arithmetic = ARITHMETIC[config.machine.dtype_on("cpu")]
+    return {
+        f"{prefix}.use_torch_compile": False,
+        f"{prefix}.model_dtype": "fp32",
+        f"{prefix}.mixed_precision": {
+            "param_dtype": arithmetic,
+            "reduce_dtype": "fp32",
+            "buffer_dtype": "fp32",
+        },
+    }
+
+
+def _precision(config: RunConfig, device: Device, prefix: str) -> dict[str, Any]:
     if device == "gpu":
         return {}
     return {
+        **_cpu_precision(config, prefix),
         f"{prefix}.strategy": "fsdp2",
-        f"{prefix}.use_torch_compile": False,
-        f"{prefix}.model_dtype": "fp32",
-        f"{prefix}.mixed_precision": FP32,
         # Gradients are exchanged once for a batch, not once for a pack, and gathered weights stay:
         # on a CPU the small messages of each layer and pack cost as much as the arithmetic.
         f"{prefix}.use_no_sync_for_gradient_accumulation": True,
@@ -47,7 +64,7 @@ def _precision(config: RunConfig, device: str, prefix: str) -> dict[str, Any]:
     }
 
 
-def _model(path: Path, device: str, prefix: str) -> dict[str, Any]:
+def _model(path: Path, device: Device, prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         f"{prefix}.path": str(path),
         f"{prefix}.enable_gradient_checkpointing": device == "gpu",
@@ -63,7 +80,7 @@ def _model(path: Path, device: str, prefix: str) -> dict[str, Any]:
     return values
 
 
-def _tree_attention(fine_tune: FineTuneConfig, device: str) -> dict[str, Any]:
+def _tree_attention(fine_tune: FineTuneConfig, device: Device) -> dict[str, Any]:
     """Which attention a fine-tuning computes with.
 
     On a GPU flash attention, where no row is a tree; it cannot see trees. On a CPU always ours,
@@ -138,7 +155,7 @@ def rl_config(
     config: RunConfig,
     rl: RLConfig,
     *,
-    device: str,
+    device: Device,
     base: Path,
     rows: Path,
     out: Path,
@@ -192,6 +209,7 @@ def rl_config(
         f"{rollout}.tensor_model_parallel_size": machine.tensor_parallel,
         f"{rollout}.max_model_len": length,
         f"{rollout}.max_num_seqs": machine.max_running,
+        f"{rollout}.dtype": machine.dtype_on(device),
         f"{rollout}.gpu_memory_utilization": machine.rollout_memory_share,
         f"{rollout}.log_prob_use_dynamic_bsz": True,
         f"{rollout}.log_prob_max_token_len_per_gpu": max(rl.max_batch_tokens, length),
@@ -223,16 +241,11 @@ def rl_config(
         values |= {
             f"{actor}.strategy": "fsdp2",
             f"{actor}.use_torch_compile": False,
-            f"{actor}.fsdp_config.use_torch_compile": False,
-            f"{actor}.fsdp_config.model_dtype": "fp32",
-            f"{actor}.fsdp_config.mixed_precision": FP32,
+            **_cpu_precision(config, f"{actor}.fsdp_config"),
             "actor_rollout_ref.ref.strategy": "fsdp2",
             "actor_rollout_ref.ref.use_torch_compile": False,
-            "actor_rollout_ref.ref.fsdp_config.use_torch_compile": False,
-            "actor_rollout_ref.ref.fsdp_config.model_dtype": "fp32",
-            "actor_rollout_ref.ref.fsdp_config.mixed_precision": FP32,
+            **_cpu_precision(config, "actor_rollout_ref.ref.fsdp_config"),
             f"{rollout}.name": VLLM_CPU,
-            f"{rollout}.dtype": "float32",
             f"{rollout}.enforce_eager": True,
             # The one worker lives in the engine's process; see actors.run.machine.
             f"{rollout}.engine_kwargs.vllm.distributed_executor_backend": "uni",
@@ -244,7 +257,6 @@ def rl_config(
     else:
         values |= {
             f"{rollout}.name": "vllm",
-            f"{rollout}.dtype": machine.dtype,
             f"{rollout}.max_num_batched_tokens": max(8192, length),
         }
     return _compose("ppo_trainer", values)

@@ -13,6 +13,7 @@ from actors import log, plugin
 from actors.learner.config import AGENT, rl_config
 from actors.learner.recorder import SPEC
 from actors.rollout.turns import load_run_data, training_specs
+from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
 from mtsql.dialogue import band_of
 from mtsql.runs.folder import RunFolder
@@ -47,7 +48,7 @@ def write_rows(config: RunConfig, path: Path) -> int:
     return len(rows)
 
 
-def train(config: RunConfig, device: str, model: Path, run: RunFolder) -> Path:
+def train(config: RunConfig, device: Device, model: Path, run: RunFolder) -> Path:
     """Run verl's trainer, resuming from its last checkpoint, and return the exported model.
 
     Args:

@@ -16,6 +16,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from actors.rollout.codec import model_codec
 from actors.rollout.play import ModelFault, Sampled
+from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
 from mtsql.garbage import long_lived_objects
 
@@ -95,13 +96,13 @@ def sampling_params(
     )
 
 
-def engine_arguments(model: Path, config: RunConfig, device: str) -> Mapping[str, Any]:
+def engine_arguments(model: Path, config: RunConfig, device: Device) -> Mapping[str, Any]:
     """What vLLM is started with, under the names of its `EngineArgs`."""
     environment, machine = config.environment, config.machine
     max_tokens = environment.max_prompt_tokens + environment.max_response_tokens
     return {
         "model": str(model),
-        "dtype": "float32" if device == "cpu" else machine.dtype,
+        "dtype": machine.dtype_on(device),
         "max_model_len": max_tokens,
         "max_num_seqs": machine.max_running,
         "max_num_batched_tokens": max(4096, max_tokens) if device == "cpu" else None,
@@ -127,7 +128,7 @@ class _QuietLLM(AsyncLLM):
 
 @asynccontextmanager
 async def engine(
-    model: Path, config: RunConfig, device: str, *, temperature: float = 0.0
+    model: Path, config: RunConfig, device: Device, *, temperature: float = 0.0
 ) -> AsyncIterator[Engine]:
     """Start vLLM on a model folder and stop it, with its processes, at the end."""
     arguments = AsyncEngineArgs(**engine_arguments(model, config, device))

@@ -17,6 +17,7 @@ from actors.rollout.codec import load_tokenizer
 from actors.rollout.play import Sample, Sampled
 from actors.rollout.player import player_of
 from mtsql.config.learning import SelfTaughtConfig
+from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, check_databases
 from mtsql.dialogue import TurnSpec
@@ -56,7 +57,7 @@ def message_seed(seed: int, round_number: int, turn_id: str, attempt: int, messa
 async def sample_round(
     model: Path,
     config: RunConfig,
-    device: str,
+    device: Device,
     dataset: Dataset,
     items: Sequence[TurnSpec],
     out: Path,

@@ -111,7 +111,7 @@ async def _played(
     note: Path,
     num_dialogues: int,
     config: RunConfig,
-    device: str,
+    device: Device,
     progress: Progress,
 ) -> list[Checkpoint]:
     """Each checkpoint with its EX over the first validation dialogues: greedy, gold history.

@@ -14,6 +14,7 @@ from actors.rollout.player import player_of
 from actors.rollout.turns import load_run_data
 from actors.stages.context import StageContext
 from mtsql.config.environment import HistoryMode
+from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import check_databases
 from mtsql.evaluation.scores import ScoredTurn, Scores, summarise
@@ -89,7 +90,7 @@ async def evaluate(
     model: Path,
     policy: str,
     config: RunConfig,
-    device: str,
+    device: Device,
     out: Path,
     trajectories: Path,
     *,

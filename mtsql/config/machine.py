@@ -12,6 +12,8 @@ from mtsql.config.section import Section
 
 Device = Literal["cpu", "gpu"]
 """What a run computes on."""
+Dtype = Literal["float32", "bfloat16"]
+"""A number format."""
 
 
 class MachineConfig(Section):
@@ -25,8 +27,11 @@ class MachineConfig(Section):
     """On a CPU machine: learner ranks."""
     learner_threads: PositiveInt = 2
     """On a CPU machine: threads of the learner, which its ranks share, and of vLLM's engine."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Number format of vLLM on a GPU; a CPU always computes in float32."""
+    dtype: Dtype | None = None
+    """Number format in which vLLM and, on a CPU, the learner compute; a GPU's learner takes
+    bfloat16. Weights and optimizer states are float32 for either. None: bfloat16 on a GPU, float32
+    on a CPU, where bfloat16 is faster from some 100 million parameters on and log-probabilities of
+    learner and vLLM then agree to about 0.01 only."""
     rollout_memory_share: PositiveFloat = Field(default=0.6, le=1)
     """Share of a GPU's memory for vLLM's weights and cache."""
     rollout_cache_gb: PositiveInt = 1
@@ -39,3 +44,7 @@ class MachineConfig(Section):
     """Ray actors that play trajectories."""
     ray_address: str | None = None
     """None starts a local Ray; `auto` joins the running cluster (`ray job submit`)."""
+
+    def dtype_on(self, device: Device) -> Dtype:
+        """The number format that vLLM computes in."""
+        return self.dtype or ("float32" if device == "cpu" else "bfloat16")

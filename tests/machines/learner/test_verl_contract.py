@@ -12,7 +12,7 @@ import pytest
 
 from helpers.places import ROOT
 from mtsql.config.load import load_config
-from mtsql.config.machine import Device
+from mtsql.config.machine import Device, Dtype
 from mtsql.config.run import RunConfig
 
 # verl is imported late: it takes many seconds, and it and what it imports warn about themselves.
@@ -29,16 +29,19 @@ def parameters(function: Any) -> set[str]:
     return set(inspect.signature(function).parameters)
 
 
-def recipe() -> RunConfig:
-    return load_config(ROOT / "recipes" / "demo_cpu.yaml", OVERRIDES)
+def recipe(dtype: Dtype | None = None) -> RunConfig:
+    overrides = [*OVERRIDES, *([] if dtype is None else [f"machine.dtype={dtype}"])]
+    return load_config(ROOT / "recipes" / "demo_cpu.yaml", overrides)
 
 
-def sft(device: Device, validation: Path | None = None, **changes: Any) -> Any:
+def sft(
+    device: Device, validation: Path | None = None, dtype: Dtype | None = None, **changes: Any
+) -> Any:
     from actors.learner.config import sft_config
     from actors.learner.job import SftJob
     from actors.learner.sft import settle
 
-    config = recipe()
+    config = recipe(dtype)
     assert config.warm_start is not None
     settled = settle(
         config.warm_start.model_copy(update=changes),
@@ -59,10 +62,10 @@ def sft(device: Device, validation: Path | None = None, **changes: Any) -> Any:
     )
 
 
-def rl(device: str) -> Any:
+def rl(device: Device, dtype: Dtype | None = None) -> Any:
     from actors.learner.config import rl_config
 
-    config = recipe()
+    config = recipe(dtype)
     assert config.rl is not None
     return rl_config(
         config,
@@ -171,6 +174,29 @@ def test_on_a_gpu_the_engine_computes_in_16_bits_and_keeps_weights_in_32() -> No
     model = config.model
     assert (model.enable_gradient_checkpointing, model.use_remove_padding) == (True, True)
     assert (config.data.use_dynamic_bsz, config.data.max_token_len_per_gpu) == (True, 24_000)
+
+
+def test_a_cpu_computes_in_the_format_of_the_recipe_and_keeps_weights_in_32_bits() -> None:
+    from verl.utils.config import omega_conf_to_dataclass
+
+    for dtype, arithmetic in ((None, "fp32"), ("float32", "fp32"), ("bfloat16", "bf16")):
+        part = rl("cpu", dtype).actor_rollout_ref
+        actor = omega_conf_to_dataclass(part.actor)
+        engines = [
+            omega_conf_to_dataclass(sft("cpu", dtype=dtype).engine),
+            actor.engine,
+            omega_conf_to_dataclass(part.ref.fsdp_config),
+        ]
+        for engine in engines:
+            assert engine.model_dtype == "fp32"
+            assert dict(engine.mixed_precision) == {
+                "param_dtype": arithmetic,
+                "reduce_dtype": "fp32",
+                "buffer_dtype": "fp32",
+            }
+        assert part.rollout.dtype == (dtype or "float32")
+    assert rl("gpu").actor_rollout_ref.rollout.dtype == "bfloat16"
+    assert rl("gpu", "float32").actor_rollout_ref.rollout.dtype == "float32"
 
 
 def test_trees_are_attended_to_by_an_attention_that_verl_finds(tmp_path: Path) -> None:
