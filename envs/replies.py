@@ -12,6 +12,31 @@ from mtsql.shown.harmless import to_json
 from mtsql.shown.memory import observe_memory, relevant_turns
 from mtsql.sql.records import QueryResult
 
+JSON_TEXTS = (
+    '{"ok": true}',
+    '{"columns": ["',
+    '"], "rows": [["',
+    '"], "rows": [[',
+    '"], "rows": [], "num_rows": 0',
+    '"]], "num_rows": ',
+    ']], "num_rows": ',
+    '{"error": "',
+    '", "message": "',
+    ', "more": true',
+    ', "steps_left": ',
+    '{"history": [{"q": "',
+    '", "a": "',
+    '"}], "kept": ["',
+    '"], "added": ["',
+    '"], "dropped": ["',
+    '{"history": [], "note": "no_history"}',
+)
+"""What is constant in replies that are JSON, for tokenizers that keep it whole.
+
+Each holds a quote right before or after a key, and data in a reply have a backslash before every
+quote: only the reply itself can hold such a text.
+"""
+
 ReplyKind = Literal["ok", "problem", "execution", "memory"]
 
 

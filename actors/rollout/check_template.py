@@ -5,8 +5,10 @@ code 2 and one line on stdout for a model that cannot serve the recipe's dialect
 """
 
 import sys
+from pathlib import Path
 
 from actors.rollout.codec import model_codec
+from actors.rollout.wire_tokens import wire_codec
 from mtsql.config.run import RunConfig
 from mtsql.errors import ModelError
 
@@ -14,7 +16,7 @@ from mtsql.errors import ModelError
 def main() -> int:
     config = RunConfig.model_validate_json(sys.stdin.read())
     try:
-        model_codec(sys.argv[1], config)
+        (wire_codec if config.model.wire_tokens else model_codec)(Path(sys.argv[1]), config)
     except ModelError as error:
         sys.stdout.write(str(error))
         return 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.rollout.template import ChatTemplate, TemplateFacts, read_template
+from envs.replies import JSON_TEXTS
 from mtsql.config.run import RunConfig
 from mtsql.dialogue import Message
 from mtsql.errors import ModelError
@@ -33,6 +34,7 @@ class Codec:
 
     Args:
         tools: JSON schemas for the template; empty for none.
+        default_system: keep what the template says where the prompt has no system message.
         has_replies: False for a dialect of one message; the template need not know tool replies.
 
     Raises:
@@ -45,12 +47,14 @@ class Codec:
         tools: Sequence[dict[str, Any]],
         *,
         thinking: bool = False,
+        default_system: bool = True,
         has_replies: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer, thinking=thinking)
         self.facts = read_template(tokenizer, tools, thinking=thinking, has_replies=has_replies)
         self._told = _task_text(tools, self.facts)
+        self._leaves_system_empty = self.facts.adds_system and not default_system
         self._closes_thought = self.facts.opens_thought and not thinking
         self.call_format = self.facts.call_format
         """How the model's template writes a call."""
@@ -62,6 +66,7 @@ class Codec:
         self._encode = lru_cache(_KEPT_TEXTS)(self._encoded)
         # Tokenizers in SentencePiece's way put a space before what stands alone.
         alone = self._ids(_WORD)
+        self._apart = _pieces_of_replies(tokenizer)
         self._is_anchored = self._ids(self.facts.end_text + _WORD) != [self.end_of_turn, *alone]
 
     def given(self, messages: Sequence[Message]) -> list[Message]:
@@ -74,6 +79,8 @@ class Codec:
         if first["role"] == "system" and not self.facts.keeps_system:
             asked, *others = others
             first = {**asked, "content": f"{first['content']}\n\n{asked['content']}"}
+        if self._leaves_system_empty and first["role"] != "system":
+            return [{"role": "system", "content": ""}, first, *others]
         return [first, *others]
 
     def _ids(self, text: str) -> list[int]:
@@ -98,9 +105,14 @@ class Codec:
         return asking
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The ids that come before the first sampled token."""
+        """The ids that come before the first sampled token.
+
+        A question is not JSON, so it could hold what is constant in replies: there are no such
+        tokens here.
+        """
         text = self._template.render(self.given(messages), tools=self.tools, ask=True)
-        return list(self._encode(self._thoughtless(text), ""))
+        ids = self._encode(self._thoughtless(text), "")
+        return [piece for one in ids for piece in self._apart.get(one, (one,))]
 
     def rendered(self, messages: Sequence[Message]) -> str:
         """The template's own rendering of a whole conversation, to compare with what was played.
@@ -137,6 +149,20 @@ class Codec:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 
+def _pieces_of_replies(tokenizer: Any) -> dict[int, list[int]]:  # noqa: ANN401 - as above
+    """By the id of each token that is a text of replies, ids of the same text without any."""
+    added = tokenizer.get_added_vocab()
+    texts = {added[text]: text for text in JSON_TEXTS if text in added}
+
+    def pieces(text: str) -> list[int]:
+        # What begins in the middle of such a text may be one, too.
+        parts = [tokenizer(part, add_special_tokens=False) for part in (text[:1], text[1:])]
+        ids = [one for part in parts for one in part["input_ids"]]
+        return [piece for one in ids for piece in (pieces(texts[one]) if one in texts else (one,))]
+
+    return {one: pieces(text) for one, text in texts.items()}
+
+
 def _task_text(tools: Sequence[dict[str, Any]], facts: TemplateFacts) -> str:
     """What the prompt says of the tools in the template's place."""
     if not facts.task_text:
@@ -155,10 +181,29 @@ def codec_for(
     tokenizer: Any,  # noqa: ANN401 - transformers' tokenizers share no useful type
     *,
     thinking: bool,
+    default_system: bool = True,
 ) -> Codec:
     """The codec for the tools and replies of a dialect."""
     return Codec(
-        tokenizer, dialect.tools, thinking=thinking, has_replies=dialect.reply_role is not None
+        tokenizer,
+        dialect.tools,
+        thinking=thinking,
+        default_system=default_system,
+        has_replies=dialect.reply_role is not None,
+    )
+
+
+def run_codec(tokenizer: Any, config: RunConfig) -> Codec:  # noqa: ANN401 - as above
+    """The codec of a tokenizer in a run.
+
+    Raises:
+        ModelError: its chat template cannot serve the run's dialect.
+    """
+    return codec_for(
+        DIALECTS[config.environment.dialect],
+        tokenizer,
+        thinking=config.model.thinking,
+        default_system=config.model.default_system,
     )
 
 
@@ -168,8 +213,7 @@ def model_codec(model: str | Path, config: RunConfig) -> Codec:
     Raises:
         ModelError: no model there, or its chat template cannot serve the run's dialect.
     """
-    dialect = DIALECTS[config.environment.dialect]
-    return codec_for(dialect, load_tokenizer(model), thinking=config.model.thinking)
+    return run_codec(load_tokenizer(model), config)
 
 
 def token_counter(tokenizer: Any) -> CountTokens:  # noqa: ANN401 - as above

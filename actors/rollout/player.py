@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from actors.rollout.codec import codec_for, token_counter
+from actors.rollout.codec import Codec, run_codec, token_counter
 from actors.rollout.play import Sample, play
 from envs.turn import TurnEnv
 from mtsql.config.environment import EnvironmentConfig
@@ -11,9 +11,9 @@ from mtsql.config.reward import RewardConfig
 from mtsql.config.run import RunConfig
 from mtsql.dialogue import TurnSpec
 from mtsql.evaluation.rules import OFFICIAL, Rules
-from mtsql.protocol import DIALECTS
 from mtsql.rewards.golds import rules_of
 from mtsql.rewards.score import score
+from mtsql.shown.budget import CountTokens
 from mtsql.sql.records import QueryLimits, SqlExecutor
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.records import Ending
@@ -26,20 +26,20 @@ class Player:
 
     Args:
         executor: runs the statements of the model.
-        tokenizer: the model's; it also measures the prompt's schema.
-        thinking: the chat template asks for reasoning.
+        codec: of the model in the run.
+        count_tokens: measures the prompt's schema.
         rules: of the comparison with gold.
     """
 
     def __init__(
         self,
         executor: SqlExecutor,
-        tokenizer: Any,  # noqa: ANN401 - transformers' tokenizers share no useful type
+        codec: Codec,
         *,
+        count_tokens: CountTokens,
         environment: EnvironmentConfig,
         limits: QueryLimits,
         reward: RewardConfig,
-        thinking: bool,
         rules: Rules = OFFICIAL,
     ) -> None:
         self._executor = executor
@@ -47,8 +47,8 @@ class Player:
         self._limits = limits
         self._reward = reward
         self._rules = rules
-        self._codec = codec_for(DIALECTS[environment.dialect], tokenizer, thinking=thinking)
-        self._count_tokens = token_counter(tokenizer)
+        self._codec = codec
+        self._count_tokens = count_tokens
 
     @property
     def end_of_turn(self) -> int:
@@ -82,7 +82,7 @@ class Player:
 def player_of(
     config: RunConfig,
     executor: SqlExecutor,
-    tokenizer: Any,  # noqa: ANN401 - as above
+    tokenizer: Any,  # noqa: ANN401 - transformers' tokenizers share no useful type
     *,
     trains: bool,
 ) -> Player:
@@ -93,10 +93,10 @@ def player_of(
     """
     return Player(
         executor,
-        tokenizer,
+        run_codec(tokenizer, config),
+        count_tokens=token_counter(tokenizer),
         environment=config.environment,
         limits=config.sql.limits(),
         reward=config.reward,
-        thinking=config.model.thinking,
         rules=rules_of(config.reward) if trains else OFFICIAL,
     )

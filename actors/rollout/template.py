@@ -54,6 +54,8 @@ class TemplateFacts:
     """The tools stand in the prompt with their names and arguments."""
     keeps_system: bool
     """A system message stands in the prompt; otherwise it goes into the first user message."""
+    adds_system: bool
+    """Where there is no system message it writes one of its own, and none for an empty one."""
     reply: Mapping[str, str]
     """The keys of a reply's message other than its content; empty: the dialect has no replies."""
     before_reply: str
@@ -158,6 +160,7 @@ def _read(
     ask: list[Message] = [{"role": "user", "content": _USER}]
     prompt = template.rendered(ask, tools=tools, ask=True) or ""
     told = [{"role": "system", "content": _SYSTEM}, *ask]
+    unsaid = template.rendered([{"role": "system", "content": ""}, *ask], tools=tools, ask=True)
     with_system = template.rendered(told, tools=tools, ask=True) or ""
     other_day = ChatTemplate(tokenizer, thinking=thinking, today=_OTHER_DATE)
     shows_tools = _names_all(prompt, tools)
@@ -173,6 +176,7 @@ def _read(
         knows_calls=bool(rendered or learned),
         shows_tools=shows_tools,
         keeps_system=0 <= with_system.find(_SYSTEM) < with_system.find(_USER),
+        adds_system=unsaid is not None and _USER in unsaid and len(unsaid) < len(prompt),
         reply=reply,
         before_reply=before,
         after_reply=after,

@@ -106,8 +106,27 @@ def check_models(config: RunConfig) -> None:
     if config.model.path is not None:
         check_model(config.model.folder, "model.path")
         check_policy(config.model.folder, "model.path", config)
+    if config.model.wire_tokens:
+        check_plain_weights(config.model.folder)
     if config.selftaught is not None and config.selftaught.selection.embedder is not None:
         check_model(config.selftaught.selection.embedder, "selftaught.selection.embedder")
+
+
+def check_plain_weights(folder: Path) -> None:
+    """Whether rows can be added to a model's embedding.
+
+    Raises:
+        ModelError: it is quantised, or an adapter lies beside it.
+    """
+    lack = ""
+    if (folder / "adapter_config.json").is_file():
+        lack = "holds a LoRA adapter beside the weights: give the merged model"
+    elif quantised := _json_of(folder / "config.json").get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        lack = f"its weights are quantised ({method or 'by a method it does not name'}): give the \
+model before that"
+    if lack:
+        raise ModelError(f"model.wire_tokens: {folder}: {lack}, or set model.wire_tokens=false")
 
 
 def check_policy(folder: Path, name: str, config: RunConfig) -> None:

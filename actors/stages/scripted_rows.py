@@ -7,7 +7,8 @@ from pathlib import Path
 
 from actors import tiny_model
 from actors.learner.sft_rows import SFTRow, sft_row, write_rows
-from actors.rollout.codec import codec_for, load_tokenizer, model_codec, token_counter
+from actors.pretrained.wire_model import make_wire_model
+from actors.rollout.codec import load_tokenizer, model_codec, run_codec, token_counter
 from actors.rollout.play import encode
 from actors.rollout.prompt_texts import prompts_of
 from actors.rollout.turns import load_run_data, training_specs
@@ -97,7 +98,8 @@ def prepare_rows(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the rows, the trajectories they are made of, and for a tiny model its folder.
+    """Write the rows, the trajectories they are made of, and the model to start from if the run
+    makes it.
 
     Args:
         progress: told (trajectories played, all) now and then.
@@ -108,10 +110,14 @@ def prepare_rows(
     Raises:
         DataError: no trajectory fits max_tokens.
         ModelError: no model there, or its chat template cannot serve the dialect.
+        MachineError: too little room for a copy of the model.
     """
+    base = folder.base if config.model.is_made else config.model.folder
+    if config.model.wire_tokens:
+        make_wire_model(config.model.folder, base, config)
     call_format = HERMES
     if config.model.path is not None:
-        call_format = model_codec(config.model.folder, config).call_format
+        call_format = model_codec(base, config).call_format
     dataset = load_run_data(config)
     specs = training_specs(config, dataset)
     logger.info("scripts are played", extra={"turns": len(specs)})
@@ -126,7 +132,6 @@ def prepare_rows(
     prompts = prompts_by_turn(approximate_tokens)
     dialect = DIALECTS[config.environment.dialect]
     if config.model.tiny is not None:
-        base = folder.base
         texts = [message["content"] for messages in prompts.values() for message in messages]
         for one, _ in scripted:
             for step in one.trajectory.steps:
@@ -135,13 +140,11 @@ def prepare_rows(
         tiny_model.create(
             base, texts, config.model.tiny, seed=config.seed, fixed_texts=dialect.fixed_texts
         )
-    else:
-        base = config.model.folder
     tokenizer = load_tokenizer(base)
     if config.environment.max_schema_tokens is not None:
         # A tiny model's tokenizer is made of prompts, so only now they can be measured with it.
         prompts = prompts_by_turn(token_counter(tokenizer))
-    codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
+    codec = run_codec(tokenizer, config)
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
     label = Label(policy="scripted", split="train", history_mode=config.environment.history)
     attempts: list[Attempt] = []

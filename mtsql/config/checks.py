@@ -43,6 +43,19 @@ def random_weights_are_trained_first(recipe: Recipe) -> str | None:
     return "model.tiny starts from random weights: keep warm_start"
 
 
+def wire_tokens_are_learned(recipe: Recipe) -> str | None:
+    if not recipe.model.wire_tokens:
+        return None
+    if recipe.warm_start is None:
+        return "model.wire_tokens adds tokens that only the warm start teaches: keep warm_start"
+    if recipe.warm_start.lora_rank:
+        return (
+            f"model.wire_tokens adds tokens, and warm_start.lora_rank={recipe.warm_start.lora_rank}"
+            " learns no embeddings: set warm_start.lora_rank=0, or drop model.wire_tokens"
+        )
+    return None
+
+
 def replay_has_scripts(recipe: Recipe) -> str | None:
     taught = recipe.selftaught
     if taught is None or not taught.replay or recipe.warm_start is not None:
@@ -102,6 +115,7 @@ def training_plays_gold_history(recipe: Recipe) -> str | None:
 RULES: tuple[Callable[[Recipe], str | None], ...] = (
     release_has_a_folder,
     random_weights_are_trained_first,
+    wire_tokens_are_learned,
     replay_has_scripts,
     ranks_share_a_batch,
     replicas_fill_a_node,

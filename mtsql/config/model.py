@@ -55,12 +55,25 @@ class ModelConfig(Section):
     """A Hugging Face model folder, or the name of a model that `mtsql model fetch` brought."""
     thinking: bool = False
     """Passed to chat templates that know `enable_thinking` (Qwen3)."""
+    default_system: bool = True
+    """What some chat templates write for a prompt without a system message, such as `compact`
+    (SmolLM2, Qwen2.5); false: an empty system message instead."""
+    wire_tokens: bool = False
+    """Each constant text of calls and replies becomes one token, in a copy of the pretrained model
+    in the run's folder; the warm start teaches them, so the prompt need not tell the tools."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.tiny is None) == (self.path is None):
             raise ValueError("set exactly one of model.tiny and model.path")
+        if self.tiny is not None and self.wire_tokens:
+            raise ValueError("model.tiny has the wire's tokens anyway: drop model.wire_tokens")
         return self
+
+    @property
+    def is_made(self) -> bool:
+        """The run makes the model that it starts from, in its folder."""
+        return self.tiny is not None or self.wire_tokens
 
     @property
     def folder(self) -> Path:

@@ -129,7 +129,6 @@ COCTE = Dialect(
     write=render_only,
     fixed_texts=(
         '<tool_call>\n{"name": "propose", "arguments": {"name": "',
-        '", "sql": "',
         '<tool_call>\n{"name": "correct", "arguments": {"sql": "',
         '<tool_call>\n{"name": "execute", "arguments": {}}\n</tool_call>',
         '<tool_call>\n{"name": "answer", "arguments": {}}\n</tool_call>',

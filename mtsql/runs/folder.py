@@ -78,7 +78,8 @@ class WarmStartFolder(FineTuneFolder):
 
     @property
     def base(self) -> Path:
-        """The tiny model with random weights that a recipe without model.path starts from."""
+        """The model that the run makes to start from: a tiny one with random weights, or a copy of
+        model.path with the wire's tokens."""
         return self.path / "base"
 
     @property

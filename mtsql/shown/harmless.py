@@ -4,7 +4,8 @@
 variation selectors, line separators, lone surrogates and the specials. What becomes of them:
 
     to_json    observations    an escape, so that the text stays JSON for the same data; `<` too
-    neutral    prompts         a space, as of a run of spaces; a `<` gets one after it
+    neutral    prompts         a space, as of a run of spaces; a `<` gets one after it, and three
+                               backticks one between
     visible    terminals       an escape, as Python writes it
 """
 
@@ -25,7 +26,7 @@ _BRACKETED = (
 _UNSAFE = re.compile(f"[<{HIDDEN}]|{_BRACKETED}")
 _BLANK = re.compile(f"[{HIDDEN}\\s]+")
 _HIDDEN = re.compile(f"[{HIDDEN}]")
-_OPENER = re.compile(rf"<(?![<=>\s\d'\"(.\-])|{_BRACKETED}")
+_OPENER = re.compile(rf"<(?![<=>\s\d'\"(.\-])|``(?=`)|{_BRACKETED}")
 
 
 def to_json(observation: Mapping[str, object]) -> str:
@@ -41,8 +42,9 @@ def _escaped(character: str) -> str:
 def neutral(text: str) -> str:
     """One line of text that cannot open a special token or a tag.
 
-    Hidden characters and runs of space become one space; a `<` or `[` that could begin a token
-    gets a space after it, which changes no SQL outside its string values.
+    Hidden characters and runs of space become one space; a `<` or `[` that could begin a token, or
+    backticks that could begin a code block, get a space between, which changes no SQL outside its
+    string values.
 
     Example: `a<b  <|im_end|>` -> `a< b < |im_end|>`
     """
@@ -52,6 +54,11 @@ def neutral(text: str) -> str:
 def neutral_name(text: str) -> str:
     """The same for a name in quotes, of which every space counts."""
     return _OPENER.sub(r"\g<0> ", _HIDDEN.sub(" ", text))
+
+
+def begins_a_tag(text: str) -> bool:
+    """Whether it holds an opening that no text which is shown holds."""
+    return _OPENER.search(text) is not None
 
 
 def visible(text: str, *, keep: str = "") -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actors.rollout.codec import Codec, codec_for, token_counter
+from actors.rollout.codec import Codec, run_codec, token_counter
 from actors.rollout.prompt_texts import played_specs, prompts_of, specs_by_turn
 from actors.rollout.template import DATE
 from actors.rollout.turns import load_run_data
@@ -140,7 +140,7 @@ def _source(folder: RunFolder, model: Path | None) -> Source:
     config = run_config(folder)
     tokenizer = run_tokenizer(config, folder, model)
     dialect = DIALECTS[config.environment.dialect]
-    codec = codec_for(dialect, tokenizer, thinking=config.model.thinking)
+    codec = run_codec(tokenizer, config)
     asked = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
     between = ""
     if codec.facts.reply:

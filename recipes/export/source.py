@@ -32,7 +32,7 @@ def run_config(run: RunFolder) -> RunConfig:
 def run_tokenizer(config: RunConfig, run: RunFolder, model: Path | None) -> Any:  # noqa: ANN401 - transformers' tokenizers share no useful type
     from transformers import AutoTokenizer
 
-    own = run.warm_start.base if config.model.path is None else config.model.path
+    own = run.warm_start.base if config.model.is_made else config.model.folder
     chosen = model or own
     try:
         return AutoTokenizer.from_pretrained(str(chosen), local_files_only=True)

@@ -105,3 +105,29 @@ def qwen_tokenizer() -> Any:
     )
     tokenizer.chat_template = QWEN_TEMPLATE
     return tokenizer
+
+
+# ChatML as SmolLM2 has it: replies are a role of their own, and without a system message the
+# template writes one.
+TALKATIVE_TEMPLATE = """\
+{%- if messages[0].role != 'system' -%}
+{{- '<|im_start|>system\\nYou are a helpful assistant<|im_end|>\\n' -}}
+{%- endif -%}
+{%- for message in messages -%}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"""
+
+
+def talkative_tokenizer() -> Any:
+    """Byte-level BPE that knows nothing of tools, with a template that adds a system message."""
+    from transformers import PreTrainedTokenizerFast
+
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=byte_level_bpe(special),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+    tokenizer.chat_template = TALKATIVE_TEMPLATE
+    return tokenizer

@@ -18,9 +18,9 @@ recipes: bench export play score
 recipes: sql
 actors:  stages
 actors:  run
-actors:  learner
+actors:  learner pretrained
 actors:  rollout
-actors:  failures log plugin pretrained sql_pool tiny_model sentence_embedder
+actors:  failures log plugin sql_pool tiny_model sentence_embedder
 actors:  cpu
 envs:    scripts users
 envs:    play

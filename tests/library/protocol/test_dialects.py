@@ -19,6 +19,7 @@ from mtsql.protocol import (
     ToolCall,
 )
 from mtsql.protocol.sql_text import first_statement, is_query
+from mtsql.shown.harmless import begins_a_tag, neutral, to_json
 
 ONE = "SELECT 1"
 PROPOSE = ToolCall(name=ActionName.PROPOSE, sql=ONE)
@@ -204,6 +205,17 @@ def test_the_fixed_texts_are_those_of_the_wire():
             assert any(text in dialect.render(actions) for text in dialect.fixed_texts)
     assert SHORT_HORIZON.tools == ()
     assert ACTIONS.fixed_texts[-1] == '"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_question_and_no_cell_holds_a_fixed_text(dialect: str) -> None:
+    for text in DIALECTS[dialect].fixed_texts:
+        assert begins_a_tag(text)
+        for said in (text, f"a{text}b", text * 2, f"<{text}`", f"``{text}"):
+            assert not begins_a_tag(neutral(said))
+            assert text not in f"\n{neutral(said)}\n"
+            if DIALECTS[dialect].reply_role:
+                assert text not in to_json({"rows": [[said], [said]]})
 
 
 # What models really write -----------------------------------------------------------------------

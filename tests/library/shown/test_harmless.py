@@ -26,6 +26,12 @@ def test_all_control_and_format_characters_of_the_common_scripts_are_hidden():
             assert visible(character) != character, hex(code)
 
 
+def test_a_code_block_cannot_be_opened_in_a_prompt():
+    assert neutral("```sql\nSELECT 1\n```") == "`` `sql SELECT 1 `` `"
+    assert neutral("`````") == "`` `` `"
+    assert neutral("SELECT `a``b` FROM t") == "SELECT `a``b` FROM t"
+
+
 def test_what_can_be_seen_stays_as_it_is():
     text = "Żółw 北京 <b> 'a' \xa0 ~"
     assert visible(text) == text
