@@ -8,6 +8,7 @@ backticks or brackets and one with its table before it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlglot import Token, TokenType, exp
 
@@ -93,6 +94,7 @@ class Texts:
             )
 
 
+@lru_cache(maxsize=8192)
 def text_conditions(sql: str, names: Names | None = None) -> tuple[TextCondition, ...]:
     """`Texts.conditions` of a statement; () if it does not parse."""
     tree = parse_sql(sql)

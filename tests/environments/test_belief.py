@@ -1,6 +1,5 @@
 """What scripts get wrong, how they find out, and how that is counted."""
 
-import asyncio
 import json
 from random import Random
 
@@ -9,7 +8,7 @@ import pytest
 from envs.scripts.belief import Belief
 from envs.scripts.policy import scripted_trajectories
 from helpers.shops import ROME, asking, spec_of, write_prices
-from helpers.turns import ENVIRONMENT, LIMITS, NEVER, names, record_script
+from helpers.turns import ENVIRONMENT, LIMITS, NEVER, POOLS, names, record_script
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.data.dataset import load_dataset
@@ -17,7 +16,6 @@ from mtsql.data.embedded import generate
 from mtsql.data.prepare import prepare
 from mtsql.dialogue import turn_specs
 from mtsql.mistakes.kinds import Mistake, script_facts
-from mtsql.sql.pool import LocalPool
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +151,10 @@ def test_every_kind_is_made_seen_and_mended(dataset, dialect):
     ]
     always = {"execute": 1.0, "correct": 1.0, "verify_memory": 1.0}
 
-    async def run(shares):
-        async with LocalPool(dataset.databases, num_workers=2) as pool:
-            return await scripted_trajectories(
+    def run(shares):
+        return POOLS.run_on(
+            dataset.databases,
+            lambda pool: scripted_trajectories(
                 specs,
                 pool,
                 EnvironmentConfig(dialect=dialect, max_steps=8),
@@ -163,10 +162,11 @@ def test_every_kind_is_made_seen_and_mended(dataset, dialect):
                 ScriptConfig(**NEVER | always | shares),
                 seed=1,
                 per_turn=1,
-            )
+            ),
+        )
 
     for kind in Mistake:
-        counts = script_facts(asyncio.run(run({kind.value: 1.0}))).mistakes
+        counts = script_facts(run({kind.value: 1.0})).mistakes
         assert set(counts) == {kind, "none"}
         found = counts[kind]
         # A bound may leave rows; a forgotten condition may be one that the memory cannot compare.
@@ -174,7 +174,7 @@ def test_every_kind_is_made_seen_and_mended(dataset, dialect):
         assert min(found.noticed, found.repaired, found.right) >= 0.9 * found.made
         assert found.share == found.made / len(specs)
         assert counts["none"].right == counts["none"].made == len(specs) - found.made
-    assert set(script_facts(asyncio.run(run({}))).mistakes) == {"none"}
+    assert set(script_facts(run({})).mistakes) == {"none"}
 
 
 @pytest.mark.parametrize(("hints", "first"), [(False, "'rome'"), (True, "'ROME'")])
@@ -183,13 +183,12 @@ def test_a_value_that_the_prompt_shows_is_not_mistaken(shops, hints, first):
     config = ENVIRONMENT.model_copy(update={"value_hints": hints})
     scripts = ScriptConfig(**NEVER | {"wrong_case": 1.0})
 
-    async def run():
-        async with LocalPool({"shops": shops}, num_workers=1) as pool:
-            return await scripted_trajectories(
-                [spec], pool, config, LIMITS, scripts, seed=1, per_turn=1
-            )
-
-    (one,) = asyncio.run(run())
+    (one,) = POOLS.run(
+        shops,
+        lambda pool: scripted_trajectories(
+            [spec], pool, config, LIMITS, scripts, seed=1, per_turn=1
+        ),
+    )
     assert first in one.trajectory.proposals[0].sql
     assert one.made == (set() if hints else {Mistake.WRONG_CASE})
 
@@ -247,15 +246,17 @@ def test_sparc_admits_the_new_kinds(shared_data, tmp_path):
         for spec in turn_specs(dialogue, data.schemas[dialogue.db_id])
     ]
 
-    async def run(kind):
+    def run(kind):
         shares = NEVER | {kind: 1.0, "execute": 1.0, "correct": 1.0}
-        async with LocalPool(data.databases, num_workers=2) as pool:
-            return await scripted_trajectories(
+        return POOLS.run_on(
+            data.databases,
+            lambda pool: scripted_trajectories(
                 specs, pool, ENVIRONMENT, LIMITS, ScriptConfig(**shares), seed=1, per_turn=1
-            )
+            ),
+        )
 
-    join = script_facts(asyncio.run(run("missing_join"))).mistakes["missing_join"]
-    empty = script_facts(asyncio.run(run("empty_result"))).mistakes["empty_result"]
+    join = script_facts(run("missing_join")).mistakes["missing_join"]
+    empty = script_facts(run("empty_result")).mistakes["empty_result"]
     assert join.share > 0.15
     assert join.made == join.noticed == join.repaired == join.right
     assert empty.share > 0.15

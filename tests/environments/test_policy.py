@@ -9,7 +9,7 @@ import pytest
 
 from envs.scripts.policy import scripted_trajectories
 from helpers.shops import CHEAP_ROME, ROME, asking, spec_of, write_prices
-from helpers.turns import ENVIRONMENT, LIMITS, NEVER, names, play_script
+from helpers.turns import ENVIRONMENT, LIMITS, NEVER, POOLS, names, play_script
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
 from mtsql.config.reward import RewardConfig
@@ -143,19 +143,13 @@ def test_the_last_message_is_the_answer(shops, max_steps):
 
 def test_every_behaviour_has_its_share(shops):
     # 400 plays of a turn with the default shares; the bounds are four standard deviations.
-    async def run():
-        async with LocalPool({"shops": shops}, num_workers=1) as pool:
-            return await scripted_trajectories(
-                [spec_of(ROME)],
-                pool,
-                ENVIRONMENT,
-                LIMITS,
-                ScriptConfig(),
-                seed=1,
-                per_turn=400,
-            )
-
-    metrics = ability_metrics([one.trajectory for one in asyncio.run(run())])
+    played = POOLS.run(
+        shops,
+        lambda pool: scripted_trajectories(
+            [spec_of(ROME)], pool, ENVIRONMENT, LIMITS, ScriptConfig(), seed=1, per_turn=400
+        ),
+    )
+    metrics = ability_metrics([one.trajectory for one in played])
     assert metrics["ending_answered"] == 400
     # right at first: half of the guesses, less 3 % wrong columns
     assert metrics["first_right"] == pytest.approx(0.5 * 0.97, abs=0.1)
@@ -207,20 +201,14 @@ def test_embedded_turns_are_played_honestly(dataset):
     }
     shares = NEVER | {"wrong_case": 1.0, "execute": 0.5, "correct": 1.0, "verify_execution": 1.0}
 
-    async def run():
-        async with LocalPool(dataset.databases, num_workers=2) as pool:
-            return await scripted_trajectories(
-                specs.values(),
-                pool,
-                ENVIRONMENT,
-                LIMITS,
-                ScriptConfig(**shares),
-                seed=1,
-                per_turn=2,
-            )
-
+    played = POOLS.run_on(
+        dataset.databases,
+        lambda pool: scripted_trajectories(
+            specs.values(), pool, ENVIRONMENT, LIMITS, ScriptConfig(**shares), seed=1, per_turn=2
+        ),
+    )
     counts = Counter()
-    for one in asyncio.run(run()):
+    for one in played:
         trajectory = one.trajectory
         turn = specs[trajectory.turn_id].turn
         is_trap = "trap" in turn.tags
@@ -356,19 +344,19 @@ def test_embedded_turns_are_played_in_every_dialect(dataset, dialect, prompt):
         for spec in turn_specs(dialogue, dataset.schemas[dialogue.db_id])
     ]
 
-    async def run():
-        async with LocalPool(dataset.databases, num_workers=2) as pool:
-            return await scripted_trajectories(
-                specs,
-                pool,
-                EnvironmentConfig(dialect=dialect, prompt=prompt),
-                LIMITS,
-                ScriptConfig(verify_memory=0.5),
-                seed=1,
-                per_turn=2,
-            )
-
-    trajectories = [one.trajectory for one in asyncio.run(run())]
+    played = POOLS.run_on(
+        dataset.databases,
+        lambda pool: scripted_trajectories(
+            specs,
+            pool,
+            EnvironmentConfig(dialect=dialect, prompt=prompt),
+            LIMITS,
+            ScriptConfig(verify_memory=0.5),
+            seed=1,
+            per_turn=2,
+        ),
+    )
+    trajectories = [one.trajectory for one in played]
     assert {trajectory.ending for trajectory in trajectories} == {Ending.ANSWERED}
     for trajectory in trajectories:
         assert all(step.is_accepted and not step.num_ignored for step in trajectory.steps)

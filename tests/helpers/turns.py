@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -25,20 +25,27 @@ Result = TypeVar("Result")
 
 
 class SharedPools:
-    """A pool for each database, open until the tests of a module are done: a start is dear."""
+    """A pool for each set of databases, open until a module's tests are done: a start is dear."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
-        self._pools: dict[Path, LocalPool] = {}
+        self._pools: dict[tuple[tuple[str, Path], ...], LocalPool] = {}
 
     def run(self, database: Path, body: Callable[[LocalPool], Awaitable[Result]]) -> Result:
         """Await `body` with the pool of a SQLite file, which it knows as `shops`."""
+        return self.run_on({"shops": database}, body)
+
+    def run_on(
+        self, databases: Mapping[str, Path], body: Callable[[LocalPool], Awaitable[Result]]
+    ) -> Result:
+        """Await `body` with the pool of the databases."""
+        key = tuple(databases.items())
 
         async def run() -> Result:
-            if database not in self._pools:
-                pool = LocalPool({"shops": database}, num_workers=1)
-                self._pools[database] = await pool.__aenter__()
-            return await body(self._pools[database])
+            if key not in self._pools:
+                pool = LocalPool(databases, num_workers=1)
+                self._pools[key] = await pool.__aenter__()
+            return await body(self._pools[key])
 
         return self._runner.run(run())
 
