@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mtsql.schema import EngineName, Table
+if TYPE_CHECKING:  # a pool's template loads this file, and pydantic would double its start
+    from mtsql.schema import EngineName, Table
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_RESERVED: Mapping[EngineName, frozenset[str]] = {
+_RESERVED: "Mapping[EngineName, frozenset[str]]" = {
     "sqlite": _words(
         """
         add all alter and as autoincrement between case cast check collate commit constraint
@@ -55,14 +57,14 @@ _RESERVED: Mapping[EngineName, frozenset[str]] = {
 }
 """Words that stand for no table or column without quotes. PostgreSQL's own quote_ident quotes
 these, which is more than it needs."""
-_BARE: Mapping[EngineName, re.Pattern[str]] = {
+_BARE: "Mapping[EngineName, re.Pattern[str]]" = {
     "sqlite": re.compile(r"[^\W\d][\w$]*"),
     "duckdb": re.compile(r"[A-Za-z_]\w*", re.ASCII),
     "postgresql": re.compile(r"[a-z_][a-z0-9_]*"),  # it folds a name without quotes to lower case
 }
 
 
-def needs_quotes(name: str, engine: EngineName) -> bool:
+def needs_quotes(name: str, engine: "EngineName") -> bool:
     """Whether an engine reads the name as another one, or not at all, when it stands alone.
 
     An engine that we do not know is taken for SQLite.
@@ -81,7 +83,7 @@ def quote_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def qualified(table: Table) -> str:
+def qualified(table: "Table") -> str:
     """A table's name in quotes, with its schema where it needs one: `"sales"."order"`."""
     name = quote_name(table.name)
     return f"{quote_name(table.namespace)}.{name}" if table.namespace else name

@@ -18,13 +18,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mtsql.sql.cache import is_repeatable
 from mtsql.sql.engine import CannotOpenError, Engine, ErrorKind
 from mtsql.sql.engines import open_engine
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
-from mtsql.sql.registry import Identity
 from mtsql.sql.wire import FrameReader, encode, frame, limits_from
+
+if TYPE_CHECKING:  # it loads asyncio, which a worker has no use for
+    from mtsql.sql.registry import Identity
 
 MAX_OPEN_DATABASES = 64
 HEAP_SHARE = 0.75
@@ -51,7 +54,7 @@ class EngineShelf:
         self._memory_bytes = memory_bytes
         self._engines: OrderedDict[str, tuple[Identity, Engine]] = OrderedDict()
 
-    def get(self, db_id: str, identity: Identity) -> Engine:
+    def get(self, db_id: str, identity: "Identity") -> Engine:
         """Raises CannotOpenError when the database cannot be opened."""
         known = self._engines.get(db_id)
         if known is not None and known[0] == identity:
@@ -73,7 +76,7 @@ class EngineShelf:
 def run_job(
     shelf: EngineShelf,
     db_id: str,
-    identity: Identity,
+    identity: "Identity",
     sql: str,
     limits: QueryLimits,
     lane: QueryLimits,

@@ -569,3 +569,11 @@ def test_a_worker_says_nothing_when_the_pool_leaves_its_reply_unread() -> None:
     ours.close()
     _, errors = worker.communicate(timeout=60)
     assert (worker.returncode, errors) == (0, b"")
+
+
+def test_the_process_that_workers_are_forked_from_loads_nothing_that_they_do_not_need() -> None:
+    # A pool waits for it, and a killed template is replaced while queries wait.
+    program = "import sys, mtsql.sql.template; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert {"mtsql.sql.template", "mtsql.sql.worker", "sqlite3"} <= set(done.stdout.split())
+    assert not {"pydantic", "asyncio", "sqlglot", "duckdb"} & set(done.stdout.split())
