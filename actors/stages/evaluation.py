@@ -17,6 +17,7 @@ from mtsql.config.environment import HistoryMode
 from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import check_databases
+from mtsql.data.seen import shares_seen
 from mtsql.evaluation.scores import ScoredTurn, Scores, summarise
 from mtsql.rewards.abilities import ability_metrics
 from mtsql.runs.folder import played_name, write_evaluation
@@ -29,8 +30,12 @@ from mtsql.trajectory.store import write_trajectories
 logger = logging.getLogger(__name__)
 
 
-def scored_turn(attempt: Attempt) -> ScoredTurn:
-    """The verdict of the last proposal; None for a fault of the machinery."""
+def scored_turn(attempt: Attempt, seen: float | None = None) -> ScoredTurn:
+    """The verdict of the last proposal; None for a fault of the machinery.
+
+    Args:
+        seen: share of gold's names that golds of train use.
+    """
     trajectory = attempt.trajectory
     final = trajectory.judgements[-1] if trajectory.judgements else None
     is_fault = trajectory.ending is Ending.INFRA_FAULT
@@ -44,6 +49,7 @@ def scored_turn(attempt: Attempt) -> ScoredTurn:
         split=attempt.label.split,
         ex_strict=final.ex_strict if final else None,
         is_empty=final.is_empty if final else False,
+        seen=seen,
     )
 
 
@@ -116,6 +122,8 @@ async def evaluate(
     dataset = load_run_data(config)
     tokenizer = load_tokenizer(model)
     names = [name for name in splits if dataset.splits.get(name)]
+    held_out = [dialogue for name in names for dialogue in dataset.splits[name]]
+    seen = shares_seen(held_out, dataset.splits.get("train", ()), dataset.schemas)
     async with (
         LocalPool(dataset.databases, **config.sql.pool()) as pool,
         engine(model, config, device) as sample,
@@ -140,7 +148,10 @@ async def evaluate(
             attempts = [attempt for dialogue in played for attempt in dialogue]
             # Before anything is written: no verdict rests on a database that changed.
             check_databases(config.data_folder)
-            turns = [scored_turn(attempt) for attempt in attempts]
+            turns = [
+                scored_turn(attempt, seen.get((attempt.dialogue_id, attempt.turn_index)))
+                for attempt in attempts
+            ]
             write_trajectories(trajectories / played_name(policy, history), attempts)
             scores = scores_by_split(turns, names, config.evaluation.num_bootstrap)
             ex = scores["all"].ex.question_match

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from pydantic import TypeAdapter
@@ -10,8 +10,10 @@ from rich.table import Table
 
 from mtsql.data.dataset import SPLITS, Dataset
 from mtsql.data.golds import GoldCounts, count_golds
+from mtsql.data.seen import Seen, SplitSeen, seen_of
 from mtsql.dialogue import HARDNESS_BANDS, HARDNESSES, UNREAD, Dialogue, band_of
 from mtsql.evaluation.golds import Gold, GoldFacts
+from mtsql.query.used import SEEN_BANDS
 
 LATE_TURN = 4
 """Turns with this index or a later one share a line of the table."""
@@ -37,6 +39,8 @@ class SplitStats:
     """Turns with each tag, the most frequent first."""
     golds: GoldCounts | None = None
     """Turns whose gold is a poor measure; None: no gold was run."""
+    seen: SplitSeen | None = None
+    """What it shares with train; None: it is train, or there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +59,18 @@ def dataset_stats(dataset: Dataset, facts: Mapping[Gold, GoldFacts] | None = Non
         facts: of its golds; without them they are not counted.
     """
     kinds = Counter(turn.kind for turn in dataset.skipped)
+    train = dataset.splits.get("train", ())
     return DatasetStats(
         name=dataset.name,
         seed=dataset.seed,
         splits={
-            split: split_stats(dialogues, facts) for split, dialogues in dataset.splits.items()
+            split: replace(
+                split_stats(dialogues, facts),
+                seen=seen_of(dialogues, train, dataset.schemas)
+                if train and dialogues and split != "train"
+                else None,
+            )
+            for split, dialogues in dataset.splits.items()
         },
         skipped=dict(kinds.most_common()),
     )
@@ -96,6 +107,15 @@ GOLD_ROWS = {
     "num_wrong": "golds wrong against themselves",
     "num_empty": "golds without rows",
     "num_cut_ties": "golds whose LIMIT cuts a tie",
+}
+
+
+SEEN_ROWS = {
+    "schema_tables": "tables seen in train",
+    "schema_columns": "columns seen in train",
+    "gold_tables": "gold's tables seen in gold",
+    "gold_columns": "gold's columns seen in gold",
+    "gold_texts": "gold's texts seen in gold",
 }
 
 
@@ -143,12 +163,29 @@ def stats_table(stats: DatasetStats) -> Table:
             table.add_row(
                 text, *("-" if one is None else str(getattr(one, name)) for one in counts)
             )
+    seen = [split.seen for split in splits]
+    if any(seen):
+        table.add_section()
+        for name, text in SEEN_ROWS.items():
+            table.add_row(
+                text, *("-" if one is None else _seen(getattr(one, name)) for one in seen)
+            )
+        for band in SEEN_BANDS:
+            table.add_row(
+                f"turns, {band} seen",
+                *("-" if one is None else str(one.turns[band]) for one in seen),
+            )
     all_tags = sum((Counter(split.tags) for split in splits), Counter[str]())
     if all_tags:
         table.add_section()
     for tag, _ in all_tags.most_common():
         table.add_row(f"tag {tag}", *(str(split.tags.get(tag, 0)) for split in splits))
     return table
+
+
+def _seen(found: Seen) -> str:
+    """Example: 27% of 73"""
+    return "-" if found.share is None else f"{found.share:.0%} of {found.num}"
 
 
 def _usual_place(name: str) -> int:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from mtsql.dialogue import HARDNESS_BANDS, HARDNESSES, UNREAD, Hardness, band_of
+from mtsql.query.used import SEEN_BANDS, seen_band
 
 Metric = Literal["ex", "em"]
 LEFT_OUT = "left_out"
@@ -39,6 +40,8 @@ class ScoredTurn:
     ex_strict: bool | None = None
     is_empty: bool = False
     """Neither query gave a row."""
+    seen: float | None = None
+    """Share of the tables and columns in its gold that golds of train use, too; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,9 @@ class MetricScores:
     those that Spider's grammar cannot read (`unread`)."""
     by_turn: Mapping[str, Share]
     """Question match for turn 1, 2, 3, 4 and >4 of the dialogue."""
+    by_seen: Mapping[str, Share] = field(default_factory=dict[str, Share])
+    """Question match by the share of gold's names that training has seen (`SEEN_BANDS`); turns of
+    which it is unknown are in none, and without others it is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +220,7 @@ def _metric_scores(rows: Sequence[ScoredTurn], metric: Metric, num_samples: int)
         (turns[0][0], _all_match([verdict for _, verdict in turns]))
         for turns in by_dialogue.values()
     ]
+    seen_bands = () if all(row.seen is None for row in rows) else SEEN_BANDS
     bands = HARDNESS_BANDS if any(_band(row) == UNREAD for row in rows) else HARDNESSES
     return MetricScores(
         question_match=_share(verdicts, num_samples),
@@ -226,7 +233,15 @@ def _metric_scores(rows: Sequence[ScoredTurn], metric: Metric, num_samples: int)
             label: _share([one for one in verdicts if _turn_label(one[0]) == label], num_samples)
             for label in TURN_LABELS
         },
+        by_seen={
+            band: _share([one for one in verdicts if _seen_band(one[0]) == band], num_samples)
+            for band in seen_bands
+        },
     )
+
+
+def _seen_band(row: ScoredTurn) -> str | None:
+    return None if row.seen is None else seen_band(row.seen)
 
 
 def _band(row: ScoredTurn) -> str | None:

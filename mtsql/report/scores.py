@@ -8,9 +8,10 @@ from mtsql.evaluation.scores import Share
 from mtsql.report.charts import bar_chart
 from mtsql.report.html import charts_row, gain_text, missing, percent, section, table
 from mtsql.report.rounds import COLUMNS, NOTE, rounds_rows
-from mtsql.runs.records import Evaluation, Headline, SplitGain, Summary
+from mtsql.runs.records import Evaluation, Headline, PolicyScores, SplitGain, Summary
 from mtsql.runs.stages import policy_title
 
+SEEN_TITLE = "names of gold seen in training"
 SUMMARY_COLUMNS = ("EX", "EM", "QM", "IM", "EX gain, points (95 % interval)")
 
 
@@ -36,6 +37,14 @@ def summary_tables(summary: Summary) -> list[Table]:
         for cells in rows:
             splits.add_row(*cells)
         tables.append(splits)
+    header, rows = _seen_rows(summary)
+    if rows:
+        seen = Table(title=f"EX by {SEEN_TITLE}, gold history")
+        for name in header:
+            seen.add_column(name, justify="right" if name else "left")
+        for cells in rows:
+            seen.add_row(*cells)
+        tables.append(seen)
     if summary.rounds:
         rounds = Table(title="self-taught rounds", caption=NOTE, caption_justify="left")
         for name in COLUMNS:
@@ -50,12 +59,22 @@ def summary_section(summary: Summary | None) -> str:
     if summary is None:
         return missing("Summary", "summary.json")
     header, rows = _split_rows(summary)
+    seen_header, seen_rows = _seen_rows(summary)
     return section(
         "Summary",
         f'<p class="note">{summary.turns} held-out turns, greedy decoding, seed {summary.seed}. '
         "QM and IM: question and interaction match under EX.</p>",
         table(("policy, history", *SUMMARY_COLUMNS), _summary_rows(summary)),
         *(('<p class="note">EX by split, gold history</p>', table(header, rows)) if rows else ()),
+        *(
+            (
+                f'<p class="note">EX by {SEEN_TITLE}, gold history: what is high for all '
+                "and low for none was learned by heart</p>",
+                table(seen_header, seen_rows),
+            )
+            if seen_rows
+            else ()
+        ),
     )
 
 
@@ -70,12 +89,7 @@ def stages_section(summary: Summary | None) -> str:
 def _split_rows(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of EX by split: what is learned of databases seen in training need not hold
     for others, and the headline is a mean of both. Without rows where there is one split."""
-    policies = {
-        "warm start": summary.warm_start,
-        **{f"round {one.round}": one.gold for one in summary.rounds},
-        "RL": summary.rl,
-    }
-    scored = {name: scores.splits for name, scores in policies.items() if scores is not None}
+    scored = {name: scores.splits for name, scores in _policies(summary).items()}
     gains: Mapping[str, SplitGain | None] = {} if summary.gain is None else summary.gain.splits
     splits = list(dict.fromkeys(split for shares in scored.values() for split in shares))
     header = ("", *scored, "gain, points", "turns") if gains else ("", *scored)
@@ -86,6 +100,29 @@ def _split_rows(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]
         end = (gain_text(gain), "" if gain is None else str(gain.turns)) if gains else ()
         rows.append((split, *shares, *end))
     return header, rows
+
+
+def _seen_rows(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of EX by the share of gold's names that training has seen."""
+    scored = {name: scores.by_seen for name, scores in _policies(summary).items()}
+    bands = list(dict.fromkeys(band for by_seen in scored.values() for band in by_seen))
+    rows: list[tuple[str, ...]] = []
+    for band in bands:
+        found = [by_seen.get(band) for by_seen in scored.values()]
+        turns = max(one.turns for one in found if one is not None)
+        shares = ("-" if one is None else percent(one.ex) for one in found)
+        rows.append((band, *shares, str(turns)))
+    return ("", *scored, "turns"), rows
+
+
+def _policies(summary: Summary) -> dict[str, PolicyScores]:
+    """Those that were evaluated with gold history."""
+    policies = {
+        "warm start": summary.warm_start,
+        **{f"round {one.round}": one.gold for one in summary.rounds},
+        "RL": summary.rl,
+    }
+    return {name: scores for name, scores in policies.items() if scores is not None}
 
 
 def _summary_rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -146,8 +183,9 @@ def evaluation_section(found: Sequence[Evaluation]) -> str:
         for kind, by_label in (
             ("hardness", {name: scores.by_hardness for name, scores in compared.items()}),
             ("turn", {name: scores.by_turn for name, scores in compared.items()}),
+            (SEEN_TITLE, {name: scores.by_seen for name, scores in compared.items()}),
         ):
-            if by_label:
+            if any(by_label.values()):
                 charts.append(_share_bars(f"EX by {kind}, {split}, gold history", by_label))
     return section("Held-out turns", table(header, rows), charts_row(charts))
 

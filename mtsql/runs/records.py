@@ -26,7 +26,7 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
-def _is_empty(value: Sequence[object]) -> bool:
+def _is_empty(value: Sequence[object] | Mapping[str, object]) -> bool:
     return not value
 
 
@@ -168,10 +168,23 @@ class Figures(_Record):
     """Interaction match under EM."""
 
 
+class BandScore(_Record):
+    """Turns of one kind."""
+
+    ex: float | None
+    """None: nothing was judged."""
+    turns: int
+    """Judged."""
+
+
 class PolicyScores(Figures):
     """Over all held-out turns, and by split."""
 
     splits: Mapping[str, Figures]
+    by_seen: Mapping[str, BandScore] = Field(default={}, exclude_if=_is_empty)
+    """By the share of gold's tables and columns that golds of train use, too: `none`, `below half`,
+    `half or more`, `all`. What is high where all are seen and low where none is was learned by
+    heart."""
 
 
 class SplitGain(_Record):

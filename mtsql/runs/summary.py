@@ -9,6 +9,7 @@ from mtsql.files import write_record
 from mtsql.runs.folder import RunFolder
 from mtsql.runs.metrics import number_at, read_rows
 from mtsql.runs.records import (
+    BandScore,
     Evaluation,
     Figures,
     GoldNote,
@@ -140,7 +141,11 @@ def _rounds(run: RunFolder, num_samples: int) -> list[RoundSummary]:
 
 def _scores(evaluation: Evaluation) -> PolicyScores:
     splits = {name: _figures(scores) for name, scores in evaluation.splits.items()}
-    return PolicyScores(**dict(_figures(evaluation.all)), splits=splits)
+    by_seen = {
+        band: BandScore(ex=share.share, turns=share.num_judged)
+        for band, share in evaluation.all.ex.by_seen.items()
+    }
+    return PolicyScores(**dict(_figures(evaluation.all)), splits=splits, by_seen=by_seen)
 
 
 def _figures(scores: Scores) -> Figures:

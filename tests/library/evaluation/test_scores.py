@@ -1,5 +1,7 @@
 """Shares, intervals and gains, with numbers to redo by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from mtsql.dialogue import Hardness
@@ -64,6 +66,18 @@ def test_interaction_match_needs_every_turn() -> None:
     scores = summarise(ROWS)
     assert scores.ex.interaction_match == share(1, 2, 1)  # a matches, b does not, c is unjudged
     assert scores.em.interaction_match == share(0, 2, 1)  # b is unjudged under EM
+
+
+def test_shares_by_what_training_has_seen() -> None:
+    shares = (0.0, 0.25, 0.5, 1.0, 1.0, None)
+    rows = [replace(row, seen=seen) for row, seen in zip(ROWS, shares, strict=True)]
+    assert summarise(rows).ex.by_seen == {
+        "none": share(1, 1),
+        "below half": share(1, 1),
+        "half or more": share(1, 1),
+        "all": share(1, 2),
+    }
+    assert summarise(ROWS).ex.by_seen == {}
 
 
 def test_shares_by_hardness_and_by_turn() -> None:

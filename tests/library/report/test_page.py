@@ -314,6 +314,25 @@ def split_summary() -> Summary:
     )
 
 
+def test_scores_by_what_training_has_seen_stand_beside_the_headline() -> None:
+    before = {"none": {"ex": None, "turns": 0}, "all": {"ex": 0.5, "turns": 4}}
+    after = {"none": {"ex": None, "turns": 0}, "all": {"ex": 0.75, "turns": 4}}
+    summary = Summary.model_validate(
+        {
+            **SUMMARY,
+            "warm_start": {**SUMMARY["warm_start"], "by_seen": before},
+            "rl": {**SUMMARY["rl"], "by_seen": after},
+        }
+    )
+    section = summary_section(summary)
+    check_page(section)
+    for cells in (("none", "-", "-", "0"), ("all", "50.0", "75.0", "4")):
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in section
+    (table,) = [one for one in summary_tables(summary) if "seen in training" in str(one.title)]
+    assert table.row_count == 2
+    assert "seen in training" not in summary_section(Summary.model_validate(SUMMARY))
+
+
 def test_parts_of_the_held_out_turns_stand_beside_the_headline() -> None:
     section = summary_section(split_summary())
     check_page(section)

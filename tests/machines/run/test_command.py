@@ -263,7 +263,9 @@ def test_a_model_folder_is_looked_at_before_anything_starts(tmp_path: Path) -> N
     check_model(tmp_path, "model.path")
 
 
-def turn(dialogue: str, index: int, ex: bool | None, split: str) -> ScoredTurn:
+def turn(
+    dialogue: str, index: int, ex: bool | None, split: str, *, seen: float | None = None
+) -> ScoredTurn:
     return ScoredTurn(
         dialogue_id=dialogue,
         turn_index=index,
@@ -272,14 +274,15 @@ def turn(dialogue: str, index: int, ex: bool | None, split: str) -> ScoredTurn:
         em=False,
         status="ok",
         split=split,
+        seen=seen,
     )
 
 
 def evaluation(run: RunFolder, policy: str, history: str, verdicts: list[bool | None]) -> None:
-    """Two dialogues of two turns: `a` in test, `b` in test_ood."""
+    """Two dialogues of two turns: `a` in test, all seen in training, `b` in test_ood, unseen."""
     places = [("a", 0, "test"), ("a", 1, "test"), ("b", 0, "test_ood"), ("b", 1, "test_ood")]
     turns = tuple(
-        turn(dialogue, index, ex, split)
+        turn(dialogue, index, ex, split, seen=float(split == "test"))
         for (dialogue, index, split), ex in zip(places, verdicts, strict=True)
     )
     write_evaluation(
@@ -329,6 +332,12 @@ def test_the_summary_of_a_hand_made_run(tmp_path: Path) -> None:
     assert summary["rl"]["im"] == 1 / 2
     assert summary["rl"]["em"] == 0
     assert summary["rl"]["splits"]["test_ood"]["ex"] == 1 / 2
+    assert summary["rl"]["by_seen"] == {
+        "none": {"ex": 1 / 2, "turns": 2},
+        "below half": {"ex": None, "turns": 0},
+        "half or more": {"ex": None, "turns": 0},
+        "all": {"ex": 1.0, "turns": 2},
+    }
     # Each dialogue gains 1 of its 2 turns, so every bootstrap sample does too.
     gain = {"ex": 2 / 4, "ci95": [0.5, 0.5], "turns": 4}
     assert {key: summary["gain"][key] for key in gain} == gain
