@@ -30,10 +30,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 WHOLE_RUNS = (
     "tests/end_to_end/",
     "tests/gpu/",
-    "tests/commands/test_bench.py",
     "tests/machines/test_sql_pool_actor.py",
 )
 """Tests that start runs or a Ray: two at a time would take each other's cores and limits."""
+BENCHES = "tests/commands/test_bench.py"
+"""Begin beside them: they measure, and what they measure is not asserted."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -50,9 +51,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In several processes whole runs begin first, for they take longest."""
+    """In several processes whole runs and benches begin first, for they take longest."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(WHOLE_RUNS))
+        first = (WHOLE_RUNS, BENCHES)
+        items.sort(key=lambda item: [not item.nodeid.startswith(one) for one in first])
 
 
 status = pytest.StashKey[int]()
