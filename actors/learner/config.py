@@ -107,6 +107,8 @@ def sft_config(job: SftJob) -> DictConfig:
         {
             **_model(job.base, device, "model"),
             **_tree_attention(fine_tune, device),
+            # They would compute what our trainer's engine leaves out.
+            "model.use_fused_kernels": False,
             **_precision(config, device, "engine"),
             "engine.strategy": "fsdp2",
             "model.lora_rank": fine_tune.lora_rank,

@@ -1,6 +1,7 @@
 """verl's SFT trainer with our order of rows, an exact validation loss and complete exports."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ import torch
 import verl.utils.distributed as verl_distributed
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, DistributedSampler
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils.fsdp_utils import get_fsdp_full_state_dict
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from actors import plugin
 from actors.learner.config import sft_config
@@ -25,9 +29,42 @@ MODELS = "models"
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 
 
+ENGINE = "mtsql"
+"""What verl takes for a vendor of devices: the engine below stands under this name."""
+
+
+@EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor=ENGINE)
+class LearnedTokensEngine(FSDPEngineWithLMHead):
+    """verl's engine, with scores over the vocabulary only where a token is learned.
+
+    Of a small model they are a quarter of all arithmetic, and most tokens of a row are prompt.
+    """
+
+    def prepare_model_inputs(self, micro_batch: Any) -> Any:  # noqa: ANN401 - verl's own objects
+        inputs, outputs = super().prepare_model_inputs(micro_batch)
+        # Each token is predicted at the place before it.
+        learned = micro_batch["loss_mask"].values().roll(-1).nonzero()[:, 0]
+        return inputs | {"logits_to_keep": learned}, outputs | {"learned": learned}
+
+    def prepare_model_outputs(
+        self,
+        output: Any,  # noqa: ANN401 - verl's own objects
+        output_args: dict[str, Any],
+        micro_batch: Any,  # noqa: ANN401
+        logits_processor_func: Any,  # noqa: ANN401
+    ) -> dict[str, torch.Tensor]:
+        """Log-probabilities of the rows' tokens; 0 where the loss does not look."""
+        input_ids, learned = micro_batch["input_ids"], output_args["learned"]
+        told = output_args["input_ids_rmpad_rolled"]
+        loss = cross_entropy(output.logits[0].float(), told[learned], reduction="none")
+        log_probs = loss.new_zeros(len(told)).index_put((learned,), -loss)
+        return {"log_probs": torch.nested.nested_tensor_from_jagged(log_probs, input_ids.offsets())}
+
+
 def run_rank(job: SftJob) -> None:
     """One rank of a training; its place stands in RANK and WORLD_SIZE."""
     plugin.require()
+    os.environ["VERL_ENGINE_VENDOR"] = ENGINE
     verl_distributed.initialize_global_process_group()
     # verl seeds nothing here, and new adapters are random.
     torch.manual_seed(job.recipe.seed)
@@ -37,7 +74,7 @@ def run_rank(job: SftJob) -> None:
 
 
 class Trainer(SFTTrainer):
-    """Differs from verl's in three things.
+    """Differs from verl's in three things, and in the engine above.
 
     - Order: verl's sampler shuffles with seed 0 regardless of the recipe, drops what fills no
       batch, and starts another epoch when it resumes at the end of one. Ours is drawn beforehand.

@@ -199,6 +199,21 @@ def test_a_cpu_computes_in_the_format_of_the_recipe_and_keeps_weights_in_32_bits
     assert rl("gpu", "float32").actor_rollout_ref.rollout.dtype == "float32"
 
 
+def test_a_fine_tuning_has_our_engine_and_rl_has_the_one_of_verl(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
+
+    from actors.learner.sft_trainer import ENGINE, LearnedTokensEngine
+
+    # On a CPU too: see actors.cpu.environment.
+    monkeypatch.setenv("VERL_ENGINE_DEVICE", "cuda")
+    monkeypatch.delenv("VERL_ENGINE_VENDOR", raising=False)
+    assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is FSDPEngineWithLMHead
+    monkeypatch.setenv("VERL_ENGINE_VENDOR", ENGINE)
+    assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is LearnedTokensEngine
+
+
 def test_trees_are_attended_to_by_an_attention_that_verl_finds(tmp_path: Path) -> None:
     from omegaconf import open_dict
     from transformers import Qwen3Config
