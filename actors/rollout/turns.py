@@ -15,6 +15,7 @@ def load_run_data(config: RunConfig) -> Dataset:
         "train": config.data.num_train_dialogues,
         "valid": config.data.num_valid_dialogues,
         "test": config.data.num_test_dialogues,
+        "test_unseen_db": config.data.num_test_unseen_db_dialogues,
         "test_ood": config.data.num_test_ood_dialogues,
     }
     # None keeps all of a split.

@@ -45,6 +45,7 @@ def _make(config: RunConfig) -> None:
             "num_train": data.num_train_dialogues,
             "num_valid": data.num_valid_dialogues,
             "num_test": data.num_test_dialogues,
+            "num_test_unseen_db": data.num_test_unseen_db_dialogues,
             "num_test_ood": data.num_test_ood_dialogues,
         }
         given = {name: size for name, size in sizes.items() if size is not None}

@@ -31,6 +31,8 @@ class DataConfig(Section):
     num_valid_dialogues: PositiveInt | None = None
     """The same for the split that may select checkpoints."""
     num_test_dialogues: PositiveInt | None = None
-    """The same for the held-out dialogues."""
+    """The same for the held-out dialogues (embedded: of databases that train has too)."""
+    num_test_unseen_db_dialogues: PositiveInt | None = None
+    """The same for those of databases that are not in train, of its domains (embedded only)."""
     num_test_ood_dialogues: PositiveInt | None = None
-    """The same for the held-out dialogues of a domain that is not in train (embedded only)."""
+    """The same for those of domains that are not in train (embedded only)."""

@@ -13,7 +13,7 @@ class EvaluationConfig(Section):
 
     histories: tuple[HistoryMode, ...] = ("gold", "predicted")
     """What memory holds of earlier turns: their gold SQL, or what the policy answered."""
-    splits: tuple[str, ...] = ("test", "test_ood")
+    splits: tuple[str, ...] = ("test", "test_unseen_db", "test_ood")
     """Splits of the dataset that are judged; one that the dataset lacks is left out."""
     num_bootstrap: PositiveInt = 2000
     """Samples of dialogues for the 95 % intervals."""

@@ -26,7 +26,7 @@ from mtsql.sql.registry import file_sha256
 
 MANIFEST = "dataset.json"
 SCHEMAS = "schemas.json"
-SPLITS = ("train", "valid", "test", "test_ood")
+SPLITS = ("train", "valid", "test", "test_unseen_db", "test_ood")
 """The usual splits, in the order in which they are shown."""
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recipes.commands.shared import Commands, add_command, add_group, positive
 
-SPLITS = ("train", "valid", "test", "test-ood")
+SPLITS = ("train", "valid", "test", "test-unseen-db", "test-ood")
 
 
 def add(commands: Commands) -> None:

@@ -33,7 +33,7 @@ from recipes.play.screen import Screen
 from recipes.sql.answers import databases_of, warn
 
 DEFAULT_RECIPE = Path(__file__).parents[1] / "demo_cpu.yaml"
-NUM_TEST, NUM_TEST_OOD = 20, 4
+NUM_TEST, NUM_TEST_UNSEEN_DB, NUM_TEST_OOD = 14, 6, 4
 """Dialogues of the embedded data made for a game; with the demo's seed they are its first ones."""
 
 
@@ -265,6 +265,7 @@ def _scene_of_data(options: Options, config: RunConfig, folder: Path) -> Scene:
             num_train=0,
             num_valid=0,
             num_test=NUM_TEST,
+            num_test_unseen_db=NUM_TEST_UNSEEN_DB,
             num_test_ood=NUM_TEST_OOD,
         )
     dataset = load_dataset(folder)

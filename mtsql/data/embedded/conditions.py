@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from mtsql.data.embedded.domains import PREPOSITIONS, Domain, TableSpec
+from mtsql.data.embedded.layout import Layout, TableSpec, plural, said
+from mtsql.data.embedded.lexicon import PREPOSITIONS, TextKind
 from mtsql.data.embedded.query import (
     AverageIs,
     Condition,
@@ -28,7 +29,7 @@ UNKNOWN_SHARE = 0.9
 class Scene:
     """Where a turn is spoken: a database, and what the dialogue has shown of it."""
 
-    domain: Domain
+    layout: Layout
     texts: Callable[[Query, Ref], Sequence[str]]
     """The values of a text column in the rows a query speaks of, sorted, in title case."""
     numbers: Callable[[Query, Ref], Sequence[int]]
@@ -43,8 +44,8 @@ def new_condition(
     scene: Scene, query: Query, rng: Random, *, but: Condition | None = None
 ) -> Condition | None:
     """A condition on a column that `query` and `but` do not restrict yet."""
-    table = scene.domain.table(query.table)
-    children = scene.domain.children(table.name)
+    table = scene.layout.table(query.table)
+    children = scene.layout.children(table.name)
     old = query.conditions if but is None else (*query.conditions, but)
     taken = [
         c.child.ref if isinstance(c, HasChild) else c.ref
@@ -68,7 +69,7 @@ def new_condition(
     if kind == "own":
         return _text(scene, query, table, taken, rng)
     if kind == "parent":
-        return _text(scene, query, scene.domain.table(table.parent), taken, rng)
+        return _text(scene, query, scene.layout.table(table.parent), taken, rng)
     if kind == "child":
         child = rng.choice(children)
         text = _text(scene, Query(table=child.name, select=()), child, taken, rng)
@@ -108,7 +109,7 @@ def new_value(scene: Scene, query: Query, ref: Ref, rng: Random, *, but: str = "
     """A value of the column that occurs in the query's rows; or, when asked for, in none at all."""
     if scene.wants_absent:
         held = scene.texts(Query(table=ref.table, select=()), ref)
-        values = [v for v in scene.domain.table(ref.table).texts[ref.column] if v not in held]
+        values = [v for v in scene.layout.table(ref.table).texts[ref.column].words if v not in held]
     else:
         values = [value for value in scene.texts(query, ref) if value != but]
     return rng.choice(values) if values else None
@@ -117,11 +118,11 @@ def new_value(scene: Scene, query: Query, ref: Ref, rng: Random, *, but: str = "
 def is_only_of_its_kind(scene: Scene, query: Query, condition: TextIs | HasChild) -> bool:
     """Whether no other condition could take the same words: origin and destination could."""
 
-    def vocabulary(ref: Ref) -> tuple[str, ...]:
-        return scene.domain.table(ref.table).texts[ref.column]
+    def kind(ref: Ref) -> TextKind:
+        return scene.layout.table(ref.table).texts[ref.column].kind
 
     text = condition.child if isinstance(condition, HasChild) else condition
-    return [vocabulary(other.ref) for other in query.texts].count(vocabulary(text.ref)) == 1
+    return [kind(other.ref) for other in query.texts].count(kind(text.ref)) == 1
 
 
 def distance(condition: Condition, table: str) -> int:
@@ -139,19 +140,19 @@ def words(condition: Condition, table: str, rng: Random) -> str:
     """The condition as a question about `table` says it: "in 'Rome'", "of shops in 'Rome'"."""
     match condition:
         case TextIs(ref=ref, value=value):
-            plain = f"with {ref.column} '{value}'"
+            plain = f"with {said(ref.column)} '{value}'"
             short = f"{PREPOSITIONS[ref.column]} '{value}'" if ref.column in PREPOSITIONS else plain
-            said = rng.choice((short, plain))
-            return said if ref.table == table else f"of {ref.table}s {said}"
+            phrase = rng.choice((short, plain))
+            return phrase if ref.table == table else f"of {plural(ref.table)} {phrase}"
         case NumberIs(ref=ref, sign=sign, value=value):
             word = rng.choice(("above", "over") if sign == ">" else ("below", "under"))
-            return f"with {ref.column} {word} {value}"
+            return f"with {said(ref.column)} {word} {value}"
         case AverageIs(ref=ref, sign=sign):
-            return f"with {ref.column} {'above' if sign == '>' else 'below'} average"
+            return f"with {said(ref.column)} {'above' if sign == '>' else 'below'} average"
         case HasChild(child=child):
-            return f"that have {child.ref.table}s {words(child, child.ref.table, rng)}"
+            return f"that have {plural(child.ref.table)} {words(child, child.ref.table, rng)}"
         case HasNoChild(child=child):
-            return rng.choice((f"without {child}s", f"that have no {child}s"))
+            return rng.choice((f"without {plural(child)}", f"that have no {plural(child)}"))
 
 
 def weighted(rng: Random, weights: Mapping[T, float]) -> T:

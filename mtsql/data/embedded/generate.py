@@ -7,7 +7,7 @@ earlier gold SQL shows the form, and the other form is known to give an empty re
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +15,8 @@ from random import Random
 
 from mtsql.data.dataset import SPLITS, staging_folder, write_dataset
 from mtsql.data.embedded.conditions import Scene
-from mtsql.data.embedded.domains import DOMAINS, Role
 from mtsql.data.embedded.grammar import OPERATIONS, Candidate, start
+from mtsql.data.embedded.lexicon import DOMAINS, Role
 from mtsql.data.embedded.populate import Cell, Instance, Row, make_instance, write_sqlite
 from mtsql.data.embedded.query import (
     AverageIs,
@@ -34,13 +34,10 @@ from mtsql.evaluation.em.hardness import hardness
 from mtsql.schema import Schema
 from mtsql.sql.records import suspicion_of_rows
 
-TRAIN_INSTANCES = range(1, 7)
-HELD_OUT_INSTANCES = range(7, 9)
-OUT_OF_DOMAIN_INSTANCES = range(1, 5)
-INSTANCES: Mapping[Role, tuple[int, ...]] = {
-    "in_domain": (*TRAIN_INSTANCES, *HELD_OUT_INSTANCES),
-    "out_of_domain": (*OUT_OF_DOMAIN_INSTANCES,),
-}
+TRAIN_INSTANCES = range(1, 9)
+HELD_OUT_INSTANCES = range(9, 11)
+VALID_INSTANCES = range(11, 13)
+UNSEEN_INSTANCES = range(1, 9)
 
 ABSENT_SHARE = 0.02
 """How often a turn tries to ask for a value that no row holds; some tries find no such question."""
@@ -53,6 +50,7 @@ class _World:
     """An instance, the schema of its file, and its file's answers."""
 
     instance: Instance
+    path: Path
     schema: Schema
     connection: sqlite3.Connection
     answers: dict[str, tuple[Row, ...]] = field(default_factory=dict[str, tuple[Row, ...]])
@@ -66,7 +64,7 @@ class _World:
                 return self.instance.misspell(ref, value)
             return self.instance.spell(ref, value)
 
-        sql = to_sql(query, spell)
+        sql = to_sql(query, spell, self.instance.layout.key)
         if sql not in self.answers:
             self.answers[sql] = tuple(self.connection.execute(sql))
         return self.answers[sql]
@@ -89,8 +87,9 @@ def generate(
     seed: int,
     num_train: int = 2500,
     num_valid: int = 40,
-    num_test: int = 110,
-    num_test_ood: int = 40,
+    num_test: int = 50,
+    num_test_unseen_db: int = 40,
+    num_test_ood: int = 60,
 ) -> None:
     """Write databases and dialogues to `out`, in the form of `mtsql.data.dataset`.
 
@@ -107,32 +106,36 @@ def generate(
     """
     # Held-out splits first: what they hold is kept out of train, not the other way round.
     plan: tuple[tuple[str, int, Role, range], ...] = (
-        ("test", num_test, "in_domain", HELD_OUT_INSTANCES),
-        ("test_ood", num_test_ood, "out_of_domain", OUT_OF_DOMAIN_INSTANCES),
-        ("valid", num_valid, "in_domain", HELD_OUT_INSTANCES),
-        ("train", num_train, "in_domain", TRAIN_INSTANCES),
+        ("test", num_test, "known", TRAIN_INSTANCES),
+        ("test_unseen_db", num_test_unseen_db, "known", HELD_OUT_INSTANCES),
+        ("test_ood", num_test_ood, "unseen", UNSEEN_INSTANCES),
+        ("valid", num_valid, "known", VALID_INSTANCES),
+        ("train", num_train, "known", TRAIN_INSTANCES),
     )
     with staging_folder(out) as folder, ExitStack() as connections:
-        databases: dict[str, Path] = {}
-        worlds: dict[tuple[Role, int], list[_World]] = {}
-        for role, domains in DOMAINS.items():
-            for domain in domains:
-                for number in INSTANCES[role]:
-                    instance = make_instance(domain, number, seed=seed)
-                    path = folder / "databases" / instance.db_id / f"{instance.db_id}.sqlite"
-                    path.parent.mkdir(parents=True)
-                    write_sqlite(instance, path)
-                    connection = connections.enter_context(closing(sqlite3.connect(path)))
-                    schema = reflect_sqlite(instance.db_id, path)
-                    world = _World(instance=instance, schema=schema, connection=connection)
-                    databases[instance.db_id] = path
-                    worlds.setdefault((role, number), []).append(world)
+        worlds: dict[str, _World] = {}
+
+        def world(role: Role, numbers: range, place: int) -> _World:
+            """The databases in turn, one domain after another; made when first needed."""
+            domains = DOMAINS[role]
+            turn, domain = divmod(place, len(domains))
+            instance = make_instance(domains[domain], numbers[turn % len(numbers)], seed=seed)
+            if instance.db_id not in worlds:
+                path = folder / "databases" / instance.db_id / f"{instance.db_id}.sqlite"
+                path.parent.mkdir(parents=True)
+                write_sqlite(instance, path)
+                connection = connections.enter_context(closing(sqlite3.connect(path)))
+                schema = reflect_sqlite(instance.db_id, path)
+                worlds[instance.db_id] = _World(
+                    instance=instance, path=path, schema=schema, connection=connection
+                )
+            return worlds[instance.db_id]
+
         asked: set[tuple[str, ...]] = set()
         splits: dict[str, list[Dialogue]] = {}
         for split, num_dialogues, role, numbers in plan:
-            chosen = [world for number in numbers for world in worlds[role, number]]
             splits[split] = [
-                _new_dialogue(chosen[i % len(chosen)], asked, seed=seed, split=split, number=i)
+                _new_dialogue(world(role, numbers, i), asked, seed=seed, split=split, number=i)
                 for i in range(num_dialogues)
             ]
         write_dataset(
@@ -140,8 +143,8 @@ def generate(
             name="embedded",
             seed=seed,
             splits={split: splits[split] for split in SPLITS},
-            databases=databases,
-            schemas=[world.schema for group in worlds.values() for world in group],
+            databases={db_id: worlds[db_id].path for db_id in sorted(worlds)},
+            schemas=[worlds[db_id].schema for db_id in sorted(worlds)],
         )
 
 
@@ -173,7 +176,7 @@ def _turns(world: _World, rng: Random, dialogue_id: str) -> tuple[Turn, ...]:
             return ()
         last = candidate.query
         known |= {text.ref for text in last.texts}
-        sql = to_sql(last, world.instance.spell)
+        sql = to_sql(last, world.instance.spell, world.instance.layout.key)
         turns.append(
             Turn(
                 turn_id=f"{dialogue_id}/{index}",
@@ -190,12 +193,12 @@ def _next(
     world: _World, last: Query | None, known: frozenset[Ref], asked: Set[str], rng: Random
 ) -> Candidate | None:
     """The next turn, its tags complete; None if many candidates have failed the checks."""
-    domain = world.instance.domain
+    layout = world.instance.layout
     functions = [function for function, _ in OPERATIONS]
     weights = [weight for _, weight in OPERATIONS]
     wants_absent = rng.random() < ABSENT_SHARE
     scene = Scene(
-        domain=domain,
+        layout=layout,
         texts=world.texts,
         numbers=world.numbers,
         known=known,
@@ -203,10 +206,10 @@ def _next(
     )
     for _ in range(MAX_TRIES):
         if last is None:
-            candidate = start(scene, rng, tables=domain.tables)
+            candidate = start(scene, rng, tables=layout.tables)
         else:
             candidate = rng.choices(functions, weights)[0](scene, last, rng)
-        if candidate is None or to_sql(candidate.query, world.instance.spell) in asked:
+        if candidate is None or to_sql(candidate.query, world.instance.spell, layout.key) in asked:
             continue
         is_new_theme = last is None or "theme_change" in candidate.tags
         before = () if is_new_theme or last is None else last.conditions
@@ -267,7 +270,11 @@ def _has_choice(world: _World, query: Query) -> bool:
     has_function = query.aggregate is not None and query.aggregate.ref is not None
     if query.order is None and not has_function:
         return True
-    ids = Query(table=query.table, select=(Ref(query.table, "id"),), conditions=query.conditions)
+    ids = Query(
+        table=query.table,
+        select=(Ref(query.table, world.instance.layout.key),),
+        conditions=query.conditions,
+    )
     return len(world.run(ids)) >= 2
 
 

@@ -19,7 +19,7 @@ from mtsql.data.embedded.conditions import (
     weighted,
     words,
 )
-from mtsql.data.embedded.domains import TableSpec
+from mtsql.data.embedded.layout import TableSpec, plural, said
 from mtsql.data.embedded.query import (
     Aggregate,
     Combination,
@@ -82,7 +82,7 @@ def start(
     # Conditions on the table itself come first: "of shops in Rome" would swallow what follows it.
     ordered = sorted(query.conditions, key=lambda condition: distance(condition, table.name))
     query = replace(query, conditions=tuple(ordered))
-    noun = " ".join((f"{table.name}s", *(words(c, table.name, rng) for c in ordered)))
+    noun = " ".join((plural(table.name), *(words(c, table.name, rng) for c in ordered)))
     opening = _opening(scene, kind, query, noun, rng)
     if opening is None:
         return None
@@ -112,18 +112,18 @@ def _opening(
             f"how many {noun} are there for each {by} ?",
             f"count the {noun} for each {by}",
         )
-    table = scene.domain.table(query.table)
+    table = scene.layout.table(query.table)
     if not table.numbers:
         return None
     number = Ref(table.name, rng.choice(list(table.numbers)))
     if kind == "function":
         function = _function(number, table, rng)
         query = replace(query, select=(), aggregate=Aggregate(function=function, ref=number))
-        wanted = f"the {FUNCTION_WORDS[function]} {number.column} of {which}"
+        wanted = f"the {FUNCTION_WORDS[function]} {said(number.column)} of {which}"
         return query, (f"what is {wanted} ?", f"show {wanted}")
     is_descending = rng.random() < 0.5
     order = Order(by=number, is_descending=is_descending, is_superlative=True)
-    wanted = f"the one with the {_extreme(is_descending)} {number.column} of {which}"
+    wanted = f"the one with the {_extreme(is_descending)} {said(number.column)} of {which}"
     return replace(query, order=order), (f"show the {shown} of {wanted}",)
 
 
@@ -148,16 +148,20 @@ def _combination(
             condition=TextIs(ref=asked, value=second),
         ),
     )
-    noun, column = f"{table.name}s", asked.column
+    noun, column = plural(table.name), said(asked.column)
     if is_both:
-        question = f"which {shown.column} has {noun} with {column} '{first}' and also '{second}' ?"
+        question = (
+            f"which {said(shown.column)} has {noun} with {column} '{first}' and also '{second}' ?"
+        )
     else:
-        question = f"which {shown.column} has {noun} with {column} '{first}' but not '{second}' ?"
+        question = (
+            f"which {said(shown.column)} has {noun} with {column} '{first}' but not '{second}' ?"
+        )
     return Candidate(query=query, question=question, tags=tags)
 
 
 def theme_change(scene: Scene, last: Query, rng: Random) -> Candidate | None:
-    others = [table for table in scene.domain.tables if table.name != last.table]
+    others = [table for table in scene.layout.tables if table.name != last.table]
     return start(scene, rng, tables=others, tags=("theme_change",))
 
 
@@ -226,7 +230,7 @@ def show(scene: Scene, last: Query, rng: Random) -> Candidate | None:
     """Other columns of the same rows; after a superlative, of the one row."""
     if last.combination or (last.group and last.is_superlative):
         return None
-    table = scene.domain.table(last.table)
+    table = scene.layout.table(last.table)
     has_list = last.aggregate is None and last.group is None
     kind = weighted(
         rng, {"own": 70, "also": 20 if has_list else 0, "parent": 12 if table.parent else 0}
@@ -234,9 +238,9 @@ def show(scene: Scene, last: Query, rng: Random) -> Candidate | None:
     their = "its" if last.is_superlative else "their"
     query = replace(last, aggregate=None, group=None)
     if kind == "parent":
-        parent = scene.domain.table(table.parent)
+        parent = scene.layout.table(table.parent)
         select = _columns(parent, rng, 1)
-        question = f"show the {select[0].column} of {their} {parent.name}"
+        question = f"show the {said(select[0].column)} of {their} {said(parent.name)}"
         return Candidate(
             query=replace(query, select=select), question=question, tags=("coreference",)
         )
@@ -245,7 +249,7 @@ def show(scene: Scene, last: Query, rng: Random) -> Candidate | None:
         if not left or len(last.select) > 1:
             return None
         column = rng.choice(left)
-        question = f"also show {their} {column.column}"
+        question = f"also show {their} {said(column.column)}"
         query = replace(query, select=(*last.select, column))
         return Candidate(query=query, question=question, tags=("coreference",))
     select = _columns(table, rng, 1 if rng.random() < 0.75 else 2)
@@ -259,27 +263,27 @@ def aggregate(scene: Scene, last: Query, rng: Random) -> Candidate | None:
     if not last.is_list:
         return None
     bare = replace(last, order=None)
-    numbers = list(scene.domain.table(last.table).numbers)
+    numbers = list(scene.layout.table(last.table).numbers)
     if not numbers or rng.random() < 0.4:
         question = rng.choice(("how many are there ?", "count them"))
         query = replace(bare, aggregate=Aggregate(function="count"))
         return Candidate(query=query, question=question, tags=("coreference",))
     ref = Ref(last.table, rng.choice(numbers))
-    function = _function(ref, scene.domain.table(last.table), rng)
-    word = f"{FUNCTION_WORDS[function]} {ref.column}"
+    function = _function(ref, scene.layout.table(last.table), rng)
+    word = f"{FUNCTION_WORDS[function]} {said(ref.column)}"
     question = rng.choice((f"what is their {word} ?", f"show their {word}"))
     query = replace(bare, aggregate=Aggregate(function=function, ref=ref))
     return Candidate(query=query, question=question, tags=("coreference",))
 
 
 def sort(scene: Scene, last: Query, rng: Random) -> Candidate | None:
-    numbers = list(scene.domain.table(last.table).numbers)
+    numbers = list(scene.layout.table(last.table).numbers)
     if not last.is_list or last.order or not numbers:
         return None
     by = Ref(last.table, rng.choice(numbers))
     is_descending = rng.random() < 0.6
     verb = rng.choice(("sort", "order"))
-    question = f"{verb} them by {by.column} , {_extreme(is_descending)} first"
+    question = f"{verb} them by {said(by.column)} , {_extreme(is_descending)} first"
     order = Order(by=by, is_descending=is_descending, is_superlative=False)
     return Candidate(query=replace(last, order=order), question=question, tags=("coreference",))
 
@@ -291,12 +295,12 @@ def superlative(scene: Scene, last: Query, rng: Random) -> Candidate | None:
         word = _extreme(order.is_descending) if order.by else _most(order.is_descending)
         question = rng.choice((f"what about the {word} ?", f"and the {word} ?"))
         return Candidate(query=replace(last, order=order), question=question, tags=("ellipsis",))
-    numbers = list(scene.domain.table(last.table).numbers)
+    numbers = list(scene.layout.table(last.table).numbers)
     if not last.is_list or not numbers:
         return None
     by = Ref(last.table, rng.choice(numbers))
     is_descending = rng.random() < 0.6
-    word = f"{_extreme(is_descending)} {by.column}"
+    word = f"{_extreme(is_descending)} {said(by.column)}"
     question = rng.choice((f"which of them has the {word} ?", f"show the one with the {word}"))
     order = Order(by=by, is_descending=is_descending, is_superlative=True)
     return Candidate(query=replace(last, order=order), question=question, tags=("coreference",))
@@ -347,17 +351,18 @@ def _function(number: Ref, table: TableSpec, rng: Random) -> Function:
 
 
 def _group_column(scene: Scene, query: Query, rng: Random) -> Ref | None:
-    table = scene.domain.table(query.table)
+    table = scene.layout.table(query.table)
     fixed = {text.ref for text in query.texts}
-    columns = [Ref(table.name, column) for column in table.texts if column != "name"]
+    columns = [Ref(table.name, column) for column, text in table.texts.items() if not text.is_name]
     if table.parent:
-        columns += [Ref(table.parent, column) for column in scene.domain.table(table.parent).texts]
+        columns += [Ref(table.parent, column) for column in scene.layout.table(table.parent).texts]
     columns = [ref for ref in columns if ref not in fixed]
     return rng.choice(columns) if columns else None
 
 
 def _group_word(column: Ref, table: str) -> str:
-    return column.column if column.table == table else f"{column.table} {column.column}"
+    own = said(column.column)
+    return own if column.table == table else f"{said(column.table)} {own}"
 
 
 def _columns(table: TableSpec, rng: Random, number: int) -> tuple[Ref, ...]:
@@ -366,7 +371,7 @@ def _columns(table: TableSpec, rng: Random, number: int) -> tuple[Ref, ...]:
 
 
 def _and(select: Sequence[Ref]) -> str:
-    return " and ".join(ref.column for ref in select)
+    return " and ".join(said(ref.column) for ref in select)
 
 
 def _extreme(is_descending: bool) -> str:

@@ -1,4 +1,4 @@
-"""Databases of a domain: same tables, different contents and storage conventions."""
+"""Databases of a domain: names, contents and storage conventions of their own."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from mtsql.data.embedded.domains import Domain, TableSpec
+from mtsql.data.embedded.layout import Layout, TableSpec, make_layout
+from mtsql.data.embedded.lexicon import Domain
 from mtsql.data.embedded.query import Ref
 
 Convention = Literal["title", "upper"]
@@ -24,10 +25,10 @@ PARENT_SHARE = 0.7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One database of a domain, before it is a file."""
+    """One database, before it is a file."""
 
     db_id: str
-    domain: Domain
+    layout: Layout
     conventions: Mapping[Ref, Convention]
     """How each text column stores its values; the schema does not show it."""
     tables: Mapping[str, tuple[Row, ...]]
@@ -44,38 +45,43 @@ class Instance:
 def make_instance(domain: Domain, number: int, *, seed: int) -> Instance:
     """Make instance `number` (from 1) of a domain.
 
-    Instances come in pairs (1 and 2, 3 and 4 ...): both hold the same values in each column, and
-    store them the opposite way. So a value in a question is stored in title case in exactly half
-    of the databases that hold it: no policy can learn the form from the value, only by looking.
+    Instances come in pairs (1 and 2, 3 and 4 ...): both have the same schema and the same values in
+    each column, and store them the opposite way. So a value in a question is stored in title case
+    in exactly half of the databases that hold it, and a schema says nothing about it either: no
+    policy can learn the form by heart, only by looking.
     """
     pair, is_second = divmod(number - 1, 2)
     shared = Random(f"{seed}/{domain.name}/pair/{pair}")
     own = Random(f"{seed}/{domain.name}/{number}")
+    layout = make_layout(domain, shared)
     conventions: dict[Ref, Convention] = {}
     values: dict[Ref, list[str]] = {}
-    for table in domain.tables:
-        for column, vocabulary in table.texts.items():
+    for table in layout.tables:
+        for column, text in table.texts.items():
             ref = Ref(table.name, column)
             is_upper = shared.random() < 0.5
             conventions[ref] = "upper" if is_upper != bool(is_second) else "title"
-            values[ref] = shared.sample(vocabulary, (len(vocabulary) + 1) // 2)
+            values[ref] = shared.sample(text.words, (len(text.words) + 1) // 2)
     tables: dict[str, tuple[Row, ...]] = {}
-    for table in domain.tables:
+    for table in layout.parents_first:
         num_rows = own.randint(MIN_ROWS, MAX_ROWS)
         columns: list[list[int] | list[str]] = [list(range(1, num_rows + 1))]
         if table.parent:
             num_parents = len(tables[table.parent])
             chosen = own.sample(range(1, num_parents + 1), round(PARENT_SHARE * num_parents))
             columns.append([own.choice(chosen) for _ in range(num_rows)])
-        for column in table.texts:
-            ref = Ref(table.name, column)
-            stored = [v.upper() if conventions[ref] == "upper" else v for v in values[ref]]
-            columns.append([own.choice(stored) for _ in range(num_rows)])
-        for span in table.numbers.values():
-            columns.append(own.sample(range(span.low, span.high + 1), num_rows))
+        for column in table.columns:
+            if column in table.texts:
+                ref = Ref(table.name, column)
+                stored = [v.upper() if conventions[ref] == "upper" else v for v in values[ref]]
+                columns.append([own.choice(stored) for _ in range(num_rows)])
+            else:
+                span = table.numbers[column]
+                columns.append(own.sample(range(span.low, span.high + 1), num_rows))
         tables[table.name] = tuple(zip(*columns, strict=True))
-    db_id = f"{domain.name}_{number}"
-    return Instance(db_id=db_id, domain=domain, conventions=conventions, tables=tables)
+    return Instance(
+        db_id=f"{domain.name}_{number}", layout=layout, conventions=conventions, tables=tables
+    )
 
 
 def write_sqlite(instance: Instance, path: Path) -> None:
@@ -85,20 +91,21 @@ def write_sqlite(instance: Instance, path: Path) -> None:
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
-        for table in instance.domain.tables:
-            connection.execute(_create(table))
+        for table in instance.layout.tables:
+            connection.execute(_create(table, instance.layout.key))
             rows = instance.tables[table.name]
             marks = ", ".join("?" * len(rows[0]))
             connection.executemany(f"INSERT INTO {table.name} VALUES ({marks})", rows)
         connection.execute("COMMIT")
 
 
-def _create(table: TableSpec) -> str:
-    parts = ["id INTEGER PRIMARY KEY"]
+def _create(table: TableSpec, key: str) -> str:
+    parts = [f"{key} INTEGER PRIMARY KEY"]
     if table.parent:
-        parts.append(f"{table.parent}_id INTEGER")
-    parts += [f"{column} TEXT" for column in table.texts]
-    parts += [f"{column} INTEGER" for column in table.numbers]
+        parts.append(f"{table.parent}_{key} INTEGER")
+    parts += [
+        f"{column} {'TEXT' if column in table.texts else 'INTEGER'}" for column in table.columns
+    ]
     if table.parent:
-        parts.append(f"FOREIGN KEY ({table.parent}_id) REFERENCES {table.parent} (id)")
+        parts.append(f"FOREIGN KEY ({table.parent}_{key}) REFERENCES {table.parent} ({key})")
     return f"CREATE TABLE {table.name} ({', '.join(parts)})"

@@ -136,16 +136,16 @@ def _outer_refs(query: Query) -> Iterator[Ref]:
             yield condition.ref
 
 
-def to_sql(query: Query, spell: Spell) -> str:
-    """Write the query; names are qualified in joins only."""
+def to_sql(query: Query, spell: Spell, key: str = "id") -> str:
+    """Write the query; names are qualified in joins only, `key` is every table's primary key."""
     if query.combination is None:
-        return _select(query, query.conditions, spell)
-    second = _select(query, (query.combination.condition,), spell)
-    first = _select(query, query.conditions, spell)
+        return _select(query, query.conditions, spell, key)
+    second = _select(query, (query.combination.condition,), spell, key)
+    first = _select(query, query.conditions, spell, key)
     return f"{first} {query.combination.operator} {second}"
 
 
-def _select(query: Query, conditions: tuple[Condition, ...], spell: Spell) -> str:
+def _select(query: Query, conditions: tuple[Condition, ...], spell: Spell, key: str) -> str:
     joined = query.joined
 
     def name(ref: Ref) -> str:
@@ -153,9 +153,8 @@ def _select(query: Query, conditions: tuple[Condition, ...], spell: Spell) -> st
 
     sql = f"SELECT {_shown(query, name)} FROM {query.table}"
     if joined:
-        sql += f" JOIN {joined} ON {query.table}.{joined}_id = {joined}.id"
+        sql += f" JOIN {joined} ON {query.table}.{joined}_{key} = {joined}.{key}"
     if conditions:
-        key = name(Ref(query.table, "id"))
         sql += " WHERE " + " AND ".join(
             _condition(c, name, key, query.table, spell) for c in conditions
         )
@@ -180,6 +179,7 @@ def _shown(query: Query, name: Callable[[Ref], str]) -> str:
 def _condition(
     condition: Condition, name: Callable[[Ref], str], key: str, table: str, spell: Spell
 ) -> str:
+    own = name(Ref(table, key))
     match condition:
         case TextIs(ref=ref, value=value):
             return f"{name(ref)} = '{spell(ref, value)}'"
@@ -189,6 +189,8 @@ def _condition(
             return f"{name(ref)} {sign} (SELECT avg({ref.column}) FROM {ref.table})"
         case HasChild(child=TextIs(ref=ref, value=value)):
             stored = spell(ref, value)
-            return f"{key} IN (SELECT {table}_id FROM {ref.table} WHERE {ref.column} = '{stored}')"
+            return (
+                f"{own} IN (SELECT {table}_{key} FROM {ref.table} WHERE {ref.column} = '{stored}')"
+            )
         case HasNoChild(child=child):
-            return f"{key} NOT IN (SELECT {table}_id FROM {child})"
+            return f"{own} NOT IN (SELECT {table}_{key} FROM {child})"

@@ -13,9 +13,19 @@ import pytest
 
 from mtsql.data.dataset import Dataset, load_dataset
 from mtsql.data.embedded import generate
-from mtsql.data.embedded.conditions import Scene
-from mtsql.data.embedded.domains import DOMAINS, NUMBERS, VOCABULARIES
+from mtsql.data.embedded.conditions import Scene, words
 from mtsql.data.embedded.grammar import refine, swap_value
+from mtsql.data.embedded.layout import Layout, TableSpec, TextColumn, make_layout, new_words, said
+from mtsql.data.embedded.lexicon import (
+    COLUMN_MODIFIERS,
+    DOMAINS,
+    NUMBER_COLUMNS,
+    PLAIN_WORDS,
+    TABLE_MODIFIERS,
+    TEXT_COLUMNS,
+    Domain,
+    NumberRange,
+)
 from mtsql.data.embedded.populate import MAX_ROWS, make_instance
 from mtsql.data.embedded.query import (
     Aggregate,
@@ -30,9 +40,18 @@ from mtsql.data.embedded.query import (
     TextIs,
     to_sql,
 )
+from mtsql.shown.schema import compact_schema
+from mtsql.sql.quoting import needs_quotes
 from mtsql.sql.records import suspicion_of_rows
 
-SIZES = {"num_train": 300, "num_valid": 10, "num_test": 40, "num_test_ood": 20}
+SIZES = {
+    "num_train": 300,
+    "num_valid": 10,
+    "num_test": 40,
+    "num_test_unseen_db": 20,
+    "num_test_ood": 20,
+}
+HELD_OUT = ("valid", "test", "test_unseen_db", "test_ood")
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +97,18 @@ def _text_columns(sql: str) -> list[tuple[str, str, str]]:
 
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
-    sizes = {"num_train": 20, "num_valid": 2, "num_test": 4, "num_test_ood": 2}
+    sizes = {
+        "num_train": 20,
+        "num_valid": 2,
+        "num_test": 4,
+        "num_test_unseen_db": 3,
+        "num_test_ood": 2,
+    }
     generate(tmp_path / "a", seed=7, **sizes)
     generate(tmp_path / "b", seed=7, **sizes)
     first = _hashes(tmp_path / "a")
-    assert len(first) == 68 + 4 + 2  # 8 domains x 8 + 4 databases, 4 splits, 2 JSON files
+    # A database for each dialogue, those of train and test shared; 5 splits, 2 JSON files.
+    assert len(first) == (20 + 3 + 2 + 2) + 5 + 2
     assert first == _hashes(tmp_path / "b")
 
 
@@ -91,7 +117,7 @@ def test_held_out_splits_do_not_depend_on_the_size_of_train(
 ) -> None:
     generate(tmp_path / "a", seed=1, **{**SIZES, "num_train": 0})
     smaller = load_dataset(tmp_path / "a")
-    for split in ("valid", "test", "test_ood"):
+    for split in HELD_OUT:
         assert smaller.split(split) == dataset.split(split)
 
 
@@ -100,24 +126,70 @@ def test_foreign_keys_hold_and_tables_have_20_to_40_rows(dataset: Dataset) -> No
         assert _rows(dataset, db_id, "PRAGMA foreign_key_check") == []
         assert len(schema.foreign_keys) == len(schema.tables) - 1
         for table in schema.tables:
-            assert 3 <= len(table.columns) <= 5
+            assert 3 <= len(table.columns) <= 7
             ((num_rows,),) = _rows(dataset, db_id, f"SELECT count(*) FROM {table.name}")
             assert 20 <= num_rows <= 40
 
 
 def test_paired_databases_store_every_text_column_the_opposite_way() -> None:
-    for domain in DOMAINS["in_domain"]:
+    for domain in DOMAINS["known"]:
         first, second = (make_instance(domain, number, seed=3) for number in (1, 2))
-        assert first.conventions.keys() == second.conventions.keys()
+        assert first.layout == second.layout
         for ref, convention in first.conventions.items():
             assert {convention, second.conventions[ref]} == {"title", "upper"}
 
 
 def test_values_survive_the_change_of_form_and_numbers_never_run_out() -> None:
-    for values in VOCABULARIES.values():
-        assert 8 <= len(values) <= 14
-        assert all(value.upper().title() == value != value.upper() for value in values)
-    assert all(span.high - span.low + 1 >= MAX_ROWS for span in NUMBERS.values())
+    values = [value for kind in PLAIN_WORDS for value in PLAIN_WORDS[kind]]
+    for kind in ("person", "city", "country", "name"):
+        values += new_words(kind, Random(1))
+    assert all(value.upper().title() == value != value.upper() for value in values)
+    spans = [span for columns in NUMBER_COLUMNS.values() for span in columns.values()]
+    assert all(span.high - span.low + 1 >= MAX_ROWS for span in spans)
+
+
+def test_no_name_needs_quotes_and_every_plural_takes_an_s() -> None:
+    nouns = [noun for role in DOMAINS.values() for domain in role for noun in _nouns(domain)]
+    columns = [*NUMBER_COLUMNS["known"], *NUMBER_COLUMNS["unseen"]]
+    columns += [word for role in TEXT_COLUMNS.values() for kind in role.values() for word in kind]
+    for name in (*nouns, *columns, "id", "code", "uid", "ref"):
+        assert not needs_quotes(name, "sqlite"), name
+        assert name == name.lower()
+    for noun in nouns:
+        assert not noun.endswith(("s", "x", "z", "ch", "sh", "man", "men")), noun
+        assert not re.search(r"[^aeiou]y$", noun), noun
+
+
+def test_a_domain_without_its_word_in_training_shares_no_noun_and_only_names_of_columns() -> None:
+    known, unseen = (
+        {noun for domain in DOMAINS[role] for noun in _nouns(domain)}
+        for role in ("known", "unseen")
+    )
+    assert not known & unseen
+    assert len(known) > 450
+    columns = [
+        {*NUMBER_COLUMNS[role], *(word for kind in TEXT_COLUMNS[role].values() for word in kind)}
+        for role in ("known", "unseen")
+    ]
+    assert columns[0] & columns[1] == {"name"}
+    # With a modifier before each: the names that databases draw from.
+    assert len(known) * len(TABLE_MODIFIERS) > 25_000
+    assert len(columns[0]) * len(COLUMN_MODIFIERS) > 2_500
+
+
+def test_names_and_their_order_differ_from_database_to_database() -> None:
+    (school,) = (domain for domain in DOMAINS["known"] if domain.name == "school")
+    layouts = [make_layout(school, Random(number)) for number in range(30)]
+    assert len({frozenset(table.name for table in layout.tables) for layout in layouts}) == 30
+    # Not always parents first, and not always texts before numbers.
+    assert any(layout.tables[0].parent for layout in layouts)
+    tables = [table for layout in layouts for table in layout.tables]
+    assert any(table.columns != (*table.texts, *table.numbers) for table in tables)
+    assert {layout.key for layout in layouts} == {"id", "code", "uid", "ref"}
+
+
+def _nouns(domain: Domain) -> list[str]:
+    return [noun for nouns in domain.nouns.values() for noun in nouns]
 
 
 def test_gold_results_are_suspicious_exactly_where_that_is_meant(dataset: Dataset) -> None:
@@ -147,10 +219,10 @@ def test_in_a_trap_the_other_form_gives_an_empty_result_and_history_does_not_hel
 
 
 def test_questions_say_values_in_title_case_and_words_in_lower_case(dataset: Dataset) -> None:
-    known = {value for values in VOCABULARIES.values() for value in values}
     for _, _, turn in _all_turns(dataset):
-        spoken = re.findall(r"[A-Z]\w*(?: [A-Z]\w*)*", turn.question)
-        assert set(spoken) <= known, turn
+        for value in re.findall(r"'([^']*)'", turn.question):
+            assert value == value.title(), turn
+        assert re.sub(r"'[^']*'", "", turn.question).islower(), turn
         assert turn.question == " ".join(turn.question.split())
 
 
@@ -174,7 +246,7 @@ def test_splits_share_neither_questions_nor_databases_nor_the_held_out_domain(
     dataset: Dataset,
 ) -> None:
     sizes = {split: len(dialogues) for split, dialogues in dataset.splits.items()}
-    assert sizes == {"train": 300, "valid": 10, "test": 40, "test_ood": 20}
+    assert sizes == {"train": 300, "valid": 10, "test": 40, "test_unseen_db": 20, "test_ood": 20}
     asked = [
         tuple(turn.question for turn in dialogue.turns)
         for dialogues in dataset.splits.values()
@@ -183,10 +255,45 @@ def test_splits_share_neither_questions_nor_databases_nor_the_held_out_domain(
     assert len(set(asked)) == len(asked)
     assert all(3 <= len(questions) <= 4 for questions in asked)
     of = {split: {d.db_id for d in dialogues} for split, dialogues in dataset.splits.items()}
-    assert not of["train"] & (of["valid"] | of["test"] | of["test_ood"])
-    assert {db_id.rpartition("_")[0] for db_id in of["test_ood"]} == {"film"}
-    assert not any(db_id.startswith("film") for db_id in of["train"] | of["valid"] | of["test"])
+    assert of["test"] <= of["train"]
+    others = [of["valid"], of["test_unseen_db"], of["test_ood"], of["train"]]
+    assert len(set.union(*others)) == sum(map(len, others))
+    domains = {split: {db_id.rpartition("_")[0] for db_id in of[split]} for split in of}
+    assert domains["test_unseen_db"] | domains["valid"] <= domains["train"]
+    assert domains["test_ood"] == {domain.name for domain in DOMAINS["unseen"]}
+    assert not domains["test_ood"] & domains["train"]
 
+
+def test_no_schema_of_an_unseen_database_is_in_train(dataset: Dataset) -> None:
+    def schemas(split: str) -> set[str]:
+        return {
+            compact_schema(dataset.schemas[dialogue.db_id]) for dialogue in dataset.split(split)
+        }
+
+    train = schemas("train")
+    assert len(train) == 28 * 4  # domains times pairs of databases
+    for split in ("valid", "test_unseen_db", "test_ood"):
+        assert not schemas(split) & train
+
+
+def _table(name: str, texts: dict[str, TextColumn], *numbers: str, parent: str = "") -> TableSpec:
+    return TableSpec(
+        name=name,
+        parent=parent,
+        texts=texts,
+        numbers=dict.fromkeys(numbers, NumberRange(low=1, high=60)),
+        columns=(*texts, *numbers),
+    )
+
+
+CITY = TextColumn(kind="city", words=("Rome", "Paris", "Oslo"))
+SHOPS = Layout(
+    tables=(
+        _table("shop", {"city": CITY, "type": TextColumn(kind="size", words=("Bakery",))}, "year"),
+        _table("night_guard", {"home_town": CITY}, "age", parent="shop"),
+    )
+)
+FLIGHTS = Layout(tables=(_table("flight", {"origin": CITY, "destination": CITY}, "price"),))
 
 IN_ROME = TextIs(ref=Ref("shop", "city"), value="Rome")
 SHOPS_IN_ROME = Query(table="shop", select=(Ref("shop", "name"),), conditions=(IN_ROME,))
@@ -194,9 +301,8 @@ SHOPS_IN_ROME = Query(table="shop", select=(Ref("shop", "name"),), conditions=(I
 
 def _scene(*values: str) -> Scene:
     """A database in which every text column holds these values and no number occurs."""
-    (shop,) = (domain for domain in DOMAINS["in_domain"] if domain.name == "shop")
     return Scene(
-        domain=shop,
+        layout=SHOPS,
         texts=lambda query, ref: values,
         numbers=lambda query, ref: (),
         known=frozenset({Ref("shop", "city")}),
@@ -219,9 +325,8 @@ def test_ellipsis_is_silent_where_a_value_fits_two_columns() -> None:
         TextIs(ref=Ref("flight", "destination"), value="Paris"),
     )
     query = Query(table="flight", select=(Ref("flight", "price"),), conditions=both)
-    (flight,) = (domain for domain in DOMAINS["in_domain"] if domain.name == "flight")
     scene = Scene(
-        domain=flight,
+        layout=FLIGHTS,
         texts=lambda query, ref: ("Oslo",),
         numbers=lambda query, ref: (),
         known=frozenset(),
@@ -284,3 +389,16 @@ def test_every_form_of_sql_is_written_in_one_style() -> None:
         "SELECT name FROM product WHERE color = 'Red' EXCEPT"
         " SELECT name FROM product WHERE color = 'Blue'"
     )
+
+
+def test_names_of_two_words_are_said_as_two_and_keys_as_the_schema_calls_them() -> None:
+    home = TextIs(ref=Ref("night_guard", "home_town"), value="Rome")
+    assert words(home, "night_guard", Random(0)) == "with home town 'Rome'"
+    guards = HasChild(child=home)
+    assert words(guards, "shop", Random(0)) == "that have night guards with home town 'Rome'"
+    query = Query(table="shop", select=(Ref("shop", "city"),), conditions=(guards,))
+    assert to_sql(query, lambda ref, value: value, "code") == (
+        "SELECT city FROM shop WHERE code IN"
+        " (SELECT shop_code FROM night_guard WHERE home_town = 'Rome')"
+    )
+    assert said("night_guard") == "night guard"
