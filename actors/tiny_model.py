@@ -28,6 +28,12 @@ FRAME = (
     "\n</tool_response>",
 )
 # Qwen3's layout without the rendering of tool schemas: a tiny model learns the tools by example.
+ROPE_THETA = 1e6
+SLOW = 1 / 150
+"""Radians a token: what turns less than this compares tokens over a prompt of some hundred."""
+RESIDUAL_SCALE = 0.02
+SKETCH_SCALE, LOOK_SHARPNESS = 0.2, 2.5
+SAID_SCALE, MATCH_SHARPNESS = 0.6, 2.5
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message.role == 'tool' -%}
@@ -71,6 +77,78 @@ def train_tokenizer(
     return fast
 
 
+@torch.no_grad()
+def start_copying(model: Qwen3ForCausalLM) -> None:
+    """Let the attention of the first two layers begin as an induction circuit.
+
+    A head of the first layer looks at the token before and leaves a sketch of it. The heads of the
+    second look for the place whose sketch fits the current token, and say what stands there: after
+    "FROM ni" comes "ght_guard" if the schema has it, whether training has seen the word or not.
+    Such heads also form by learning (Olsson et al., arXiv 2209.11895), but from many times the
+    tokens that a small model sees in ten minutes. Everything else stays random, and everything is
+    trained. To begin with attention that is known to be of use is the idea of mimetic
+    initialisation (Trockman and Kolter, arXiv 2305.09828).
+
+    Args:
+        model: random weights; one with a single layer is left as it is.
+    """
+    config: Any = model.config
+    layers: Any = model.model.layers  # modules are typed too widely
+    if len(layers) < 2:
+        return
+    for layer in layers:
+        # What a token is must stay readable under what the layers add to it.
+        layer.self_attn.o_proj.weight.mul_(RESIDUAL_SCALE)
+        layer.mlp.down_proj.weight.mul_(RESIDUAL_SCALE)
+    width, dim = config.hidden_size, config.head_dim
+    pairs = dim // 2  # rotary turns dimension i together with i + pairs
+    speed = ROPE_THETA ** (-torch.arange(pairs) / pairs)  # radians a token
+
+    # A direction that all tokens share, so that a head can look by place whatever stands there.
+    shared = torch.nn.functional.normalize(torch.randn(width), dim=0)
+    table: Any = model.model.embed_tokens.weight
+    table -= torch.outer(table @ shared, shared)
+    table += table.norm(dim=1).mean() * shared
+
+    look = layers[0].self_attn
+    query, key = torch.zeros(dim), torch.zeros(dim)
+    # The two fastest pairs tell neighbours apart: turned by one token, key and query are the same.
+    query[:2] = 1.0
+    key[:2], key[pairs : pairs + 2] = torch.cos(speed[:2]), torch.sin(speed[:2])
+    read, write = _orthonormal(dim, width), _orthonormal(dim, width)
+    look.q_proj.weight[:dim] = torch.outer(query, shared) + 0.02 * torch.randn(dim, width)
+    look.k_proj.weight[:dim] = torch.outer(key, shared) + 0.02 * torch.randn(dim, width)
+    look.v_proj.weight[:dim] = read - torch.outer(read @ shared, shared)
+    look.o_proj.weight[:, :dim] = SKETCH_SCALE * write.T
+    look.q_norm.weight.fill_(LOOK_SHARPNESS)
+    look.k_norm.weight.fill_(LOOK_SHARPNESS)
+
+    match = layers[1].self_attn
+    slow = (speed < SLOW).nonzero().flatten()
+    slow = torch.cat([slow, slow + pairs])
+    shares = config.num_attention_heads // config.num_key_value_heads
+    for head in range(config.num_key_value_heads):
+        own = slice(head * dim, (head + 1) * dim)
+        chosen = torch.zeros(dim, dim)
+        chosen[slow] = torch.randn(len(slow), dim) * dim**-0.5
+        said = _orthonormal(dim, width)
+        match.k_proj.weight[own] = chosen @ write
+        match.v_proj.weight[own] = said
+        for asking in range(head * shares, (head + 1) * shares):
+            asked = slice(asking * dim, (asking + 1) * dim)
+            match.q_proj.weight[asked] = chosen @ look.v_proj.weight[:dim]
+            match.o_proj.weight[:, asked] = SAID_SCALE / shares * said.T
+    match.q_norm.weight.fill_(MATCH_SHARPNESS)
+    match.k_norm.weight.fill_(MATCH_SHARPNESS)
+
+
+def _orthonormal(rows: int, columns: int) -> torch.Tensor:
+    """[rows, columns]: orthogonal rows of length 1, or columns if there are fewer of those."""
+    weight = torch.empty(rows, columns)
+    torch.nn.init.orthogonal_(weight)
+    return weight
+
+
 def create(
     folder: Path,
     texts: Iterable[str],
@@ -79,7 +157,7 @@ def create(
     seed: int,
     fixed_texts: Sequence[str] = ACTIONS.fixed_texts,
 ) -> int:
-    """Write tokenizer and randomly initialised model as a Hugging Face folder.
+    """Write tokenizer and untrained model as a Hugging Face folder.
 
     Args:
         folder: replaced if it exists; complete or absent, never half-written.
@@ -111,11 +189,15 @@ def create(
             tie_word_embeddings=True,
             # The library's 0.02 suits wide layers; a narrow one learns in a fifth fewer steps so.
             initializer_range=config.hidden_size**-0.5,
+            # The slower half of a head's dimensions must stay in phase over a whole prompt, or
+            # nothing far back can be matched by what it says.
+            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    start_copying(model)
     model.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
