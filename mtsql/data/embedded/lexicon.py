@@ -302,7 +302,8 @@ PLAIN_WORDS: Mapping[TextKind, tuple[str, ...]] = {
     ),
     "style": _list(
         "Baroque Modern Gothic Cubist Realist Abstract Rococo Drama Comedy Horror Romance Mystery"
-        " Fantasy History Classic Rustic Minimal Vintage Tropical Nautical Urban Folk Retro Pastoral"
+        " Fantasy History Classic Rustic Minimal Vintage Tropical Nautical Urban Folk"
+        " Retro Pastoral"
     ),
     "status": _list(
         "Excellent Good Fair Poor Calm Angry Happy Gloomy Stable Broken Perfect Damaged Famous"

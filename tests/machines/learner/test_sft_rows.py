@@ -32,7 +32,7 @@ from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label
 from mtsql.trajectory.store import read_trajectories, write_trajectories
 
-NUM_DIALOGUES = 6
+NUM_DIALOGUES = 8
 
 
 @pytest.fixture(scope="module")
