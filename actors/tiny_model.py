@@ -31,9 +31,9 @@ FRAME = (
 ROPE_THETA = 1e6
 SLOW = 1 / 150
 """Radians a token: what turns less than this compares tokens over a prompt of some hundred."""
-RESIDUAL_SCALE = 0.02
-SKETCH_SCALE, LOOK_SHARPNESS = 0.2, 2.5
-SAID_SCALE, MATCH_SHARPNESS = 0.6, 2.5
+RESIDUAL_SCALE = 0.05
+SKETCH_SCALE, LOOK_SHARPNESS = 0.3, 2.5
+SAID_SCALE, MATCH_SHARPNESS = 0.6, 2.0
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message.role == 'tool' -%}

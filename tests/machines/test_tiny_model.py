@@ -37,7 +37,7 @@ def _repeated(tmp_path: Path, **shape: int) -> float:
 def test_an_untrained_model_of_two_layers_goes_on_as_an_earlier_place_did(
     tmp_path: Path, shape: dict[str, int]
 ) -> None:
-    assert _repeated(tmp_path, num_layers=2, **shape) > 0.4  # by chance 1 / 704
+    assert _repeated(tmp_path, num_layers=2, **shape) > 0.2  # by chance 1 / 704
 
 
 def test_a_single_layer_cannot_copy_and_is_left_random(tmp_path: Path) -> None:
