@@ -184,7 +184,9 @@ def test_the_summary_has_what_it_promises(run: Run) -> None:
     summary = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
     dataset = load_dataset(run.folder / "data")
     num_turns = sum(
-        len(dialogue.turns) for name in ("test", "test_ood") for dialogue in dataset.split(name)
+        len(dialogue.turns)
+        for name in ("test", "test_unseen_db", "test_ood")
+        for dialogue in dataset.split(name)
     )
     for policy in ("warm_start", "rl"):
         for metric in ("ex", "em", "qm", "im"):
