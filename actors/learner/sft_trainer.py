@@ -41,7 +41,8 @@ class LearnedTokensEngine(FSDPEngineWithLMHead):
     """
 
     def prepare_model_inputs(self, micro_batch: Any) -> Any:  # noqa: ANN401 - verl's own objects
-        inputs, outputs = super().prepare_model_inputs(micro_batch)
+        verl: Any = super()  # verl's registry hides the type of what it registers
+        inputs, outputs = verl.prepare_model_inputs(micro_batch)
         # Each token is predicted at the place before it.
         learned = micro_batch["loss_mask"].values().roll(-1).nonzero()[:, 0]
         return inputs | {"logits_to_keep": learned}, outputs | {"learned": learned}

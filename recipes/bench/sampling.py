@@ -27,6 +27,7 @@ from actors.run.checks import check_model
 from actors.run.machine import device_of, process_environment
 from actors.run.processes import owned_processes
 from mtsql.config.learning import SelfTaughtConfig
+from mtsql.config.machine import Device
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
 from mtsql.dialogue import TurnSpec
@@ -120,7 +121,7 @@ class Run:
 class Offline:
     """vLLM as a script uses it: every prompt at once, each to stop after as many tokens."""
 
-    def __init__(self, config: RunConfig, device: str, model: Path, temperature: float) -> None:
+    def __init__(self, config: RunConfig, device: Device, model: Path, temperature: float) -> None:
         from vllm import LLM
 
         from actors.rollout.engine import engine_arguments
@@ -176,7 +177,7 @@ class Ours:
 
 async def measure(
     config: RunConfig,
-    device: str,
+    device: Device,
     model: Path,
     *,
     num_items: int,

@@ -51,7 +51,9 @@ def failure_of_ranks(folder: Path, num_ranks: int, *, places: list[Path]) -> dic
     fine_tune = FineTuneConfig(num_steps=1, validation_share=0, num_ranks=num_ranks)
     here = FineTuneFolder(folder)
     ids, mask = np.arange(4, dtype=np.int32), np.ones(4, dtype=np.int8)
-    rows = [SFTRow(dialogue_id=str(n), input_ids=ids, loss_mask=mask) for n in range(4)]
+    rows = [
+        SFTRow(dialogue_id=str(n), db_id="shop", input_ids=ids, loss_mask=mask) for n in range(4)
+    ]
     write_rows(rows, here, fine_tune, seed=1)
     job = SftJob(
         base=folder / "nothing",

@@ -179,7 +179,8 @@ def test_on_a_gpu_the_engine_computes_in_16_bits_and_keeps_weights_in_32() -> No
 def test_a_cpu_computes_in_the_format_of_the_recipe_and_keeps_weights_in_32_bits() -> None:
     from verl.utils.config import omega_conf_to_dataclass
 
-    for dtype, arithmetic in ((None, "fp32"), ("float32", "fp32"), ("bfloat16", "bf16")):
+    formats: dict[Dtype | None, str] = {None: "fp32", "float32": "fp32", "bfloat16": "bf16"}
+    for dtype, arithmetic in formats.items():
         part = rl("cpu", dtype).actor_rollout_ref
         actor = omega_conf_to_dataclass(part.actor)
         engines = [
@@ -220,7 +221,13 @@ def test_trees_are_attended_to_by_an_attention_that_verl_finds(tmp_path: Path) -
     from verl.utils.config import omega_conf_to_dataclass
 
     Qwen3Config(architectures=["Qwen3ForCausalLM"]).save_pretrained(tmp_path)
-    for device, tree_tokens in (("cpu", None), ("cpu", 512), ("gpu", 512), ("gpu", None)):
+    cases: list[tuple[Device, int | None]] = [
+        ("cpu", None),
+        ("cpu", 512),
+        ("gpu", 512),
+        ("gpu", None),
+    ]
+    for device, tree_tokens in cases:
         config = sft(device, tree_tokens=tree_tokens).model
         is_flash = device == "gpu" and tree_tokens is None
         assert ("attn_implementation" in config.override_config) is not is_flash
