@@ -91,7 +91,7 @@ def test_rewards_of_several_kinds_go_with_every_advantage() -> None:
 
 def test_what_the_ranks_cannot_share_is_refused_before_any_work() -> None:
     demo = ROOT / "recipes" / "selftaught_demo_cpu.yaml"
-    with pytest.raises(ConfigError, match=r"warm_start\.batch_size is 32, but 7 ranks"):
+    with pytest.raises(ConfigError, match=r"warm_start\.batch_size is 8, but 7 ranks"):
         load_config(demo, ["machine.gpus_per_node=7", "warm_start.num_ranks=null"])
     with pytest.raises(ConfigError, match=r"machine\.tensor_parallel is 4, which does not divide"):
         load_config(demo, ["machine.gpus_per_node=6", "machine.tensor_parallel=4"])
