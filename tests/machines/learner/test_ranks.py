@@ -50,7 +50,7 @@ def failure_of_ranks(folder: Path, num_ranks: int, *, places: list[Path]) -> dic
     config = RunConfig.model_validate(plain)
     fine_tune = FineTuneConfig(num_steps=1, validation_share=0, num_ranks=num_ranks)
     here = FineTuneFolder(folder)
-    ids, mask = np.arange(4, dtype=np.int32), np.ones(4, dtype=np.int8)
+    ids, mask = np.arange(4, dtype=np.int32), np.array([0, 1, 1, 1], dtype=np.int8)
     rows = [
         SFTRow(dialogue_id=str(n), db_id="shop", input_ids=ids, loss_mask=mask) for n in range(4)
     ]
