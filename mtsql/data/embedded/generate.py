@@ -17,7 +17,14 @@ from mtsql.data.dataset import SPLITS, staging_folder, write_dataset
 from mtsql.data.embedded.conditions import Scene
 from mtsql.data.embedded.grammar import OPERATIONS, Candidate, start
 from mtsql.data.embedded.lexicon import DOMAINS, Role
-from mtsql.data.embedded.populate import Cell, Instance, Row, make_instance, write_sqlite
+from mtsql.data.embedded.populate import (
+    Cell,
+    Instance,
+    Row,
+    database_id,
+    make_instance,
+    write_sqlite,
+)
 from mtsql.data.embedded.query import (
     AverageIs,
     Condition,
@@ -119,17 +126,19 @@ def generate(
             """The databases in turn, one domain after another; made when first needed."""
             domains = DOMAINS[role]
             turn, domain = divmod(place, len(domains))
-            instance = make_instance(domains[domain], numbers[turn % len(numbers)], seed=seed)
-            if instance.db_id not in worlds:
-                path = folder / "databases" / instance.db_id / f"{instance.db_id}.sqlite"
+            number = numbers[turn % len(numbers)]
+            db_id = database_id(domains[domain], number)
+            if db_id not in worlds:
+                instance = make_instance(domains[domain], number, seed=seed)
+                path = folder / "databases" / db_id / f"{db_id}.sqlite"
                 path.parent.mkdir(parents=True)
                 write_sqlite(instance, path)
                 connection = connections.enter_context(closing(sqlite3.connect(path)))
-                schema = reflect_sqlite(instance.db_id, path)
-                worlds[instance.db_id] = _World(
+                schema = reflect_sqlite(db_id, path)
+                worlds[db_id] = _World(
                     instance=instance, path=path, schema=schema, connection=connection
                 )
-            return worlds[instance.db_id]
+            return worlds[db_id]
 
         asked: set[tuple[str, ...]] = set()
         splits: dict[str, list[Dialogue]] = {}

@@ -165,7 +165,7 @@ def new_words(kind: TextKind, rng: Random) -> tuple[str, ...]:
     if kind in PLAIN_WORDS:
         return tuple(rng.sample(PLAIN_WORDS[kind], VOCABULARY_SIZE))
     end = kind if kind in ("person", "city", "country") else "name"
-    begins, middles, ends = (SYLLABLES[part].split() for part in ("begin", "middle", end))
+    begins, middles, ends = (SYLLABLES[part] for part in ("begin", "middle", end))
     found: dict[str, None] = {}
     while len(found) < VOCABULARY_SIZE:
         middle = rng.choice(middles) if rng.random() < 0.5 else ""

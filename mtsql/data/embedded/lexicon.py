@@ -319,17 +319,18 @@ PLAIN_WORDS: Mapping[TextKind, tuple[str, ...]] = {
 }
 """Values of the columns whose words everybody knows."""
 
-SYLLABLES: Mapping[Literal["begin", "middle", "person", "city", "country", "name"], str] = {
-    "begin": (
+Syllables = Literal["begin", "middle", "person", "city", "country", "name"]
+SYLLABLES: Mapping[Syllables, tuple[str, ...]] = {
+    "begin": _list(
         "ba be bo bra ca co da de do dra el fa fe fi ga go gri ha he ho ja jo ka ke kri la le lo lu"
         " ma me mi mo na ne ni no or pa pe po ra re ri ro sa se so sta ta te ti to tra ul va ve vi"
         " wa we yo za ze zo"
     ),
-    "middle": "la le li lo ma mi mo na ne no ra re ri ro sa se ta te ti va vi",
-    "person": "na ra ko lin ton bert mir sa vin dar nel rik lia mon las",
-    "city": "burg ton ville ford dale port field gard mouth haven ham stad",
-    "country": "land nia ria stan via donia mark",
-    "name": "ra nor lex dus ma tor rix va bo tek lux nis mon dor",
+    "middle": _list("la le li lo ma mi mo na ne no ra re ri ro sa se ta te ti va vi"),
+    "person": _list("na ra ko lin ton bert mir sa vin dar nel rik lia mon las"),
+    "city": _list("burg ton ville ford dale port field gard mouth haven ham stad"),
+    "country": _list("land nia ria stan via donia mark"),
+    "name": _list("ra nor lex dus ma tor rix va bo tek lux nis mon dor"),
 }
 """Proper names are put together from these: Bramiko, Staford, Velonia."""
 

@@ -42,6 +42,10 @@ class Instance:
         return value if self.conventions[ref] == "upper" else value.upper()
 
 
+def database_id(domain: Domain, number: int) -> str:
+    return f"{domain.name}_{number}"
+
+
 def make_instance(domain: Domain, number: int, *, seed: int) -> Instance:
     """Make instance `number` (from 1) of a domain.
 
@@ -80,7 +84,7 @@ def make_instance(domain: Domain, number: int, *, seed: int) -> Instance:
                 columns.append(own.sample(range(span.low, span.high + 1), num_rows))
         tables[table.name] = tuple(zip(*columns, strict=True))
     return Instance(
-        db_id=f"{domain.name}_{number}", layout=layout, conventions=conventions, tables=tables
+        db_id=database_id(domain, number), layout=layout, conventions=conventions, tables=tables
     )
 
 
