@@ -22,6 +22,10 @@ from mtsql.config.run import RunConfig
 ARITHMETIC = {"float32": "fp32", "bfloat16": "bf16"}
 """By `machine.dtype`, the engine's name of the format in which it multiplies."""
 AGENT = "mtsql"
+RL_ENGINE = "actors.learner.rl_engine"
+"""The module of the engine; it imports verl's own, so only where they run."""
+RL_VENDOR = "mtsql_rl"
+"""What verl takes for a vendor of devices: that engine stands under this name."""
 
 
 def _compose(name: str, values: dict[str, Any]) -> DictConfig:
@@ -68,15 +72,9 @@ def _model(path: Path, device: Device, prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         f"{prefix}.path": str(path),
         f"{prefix}.enable_gradient_checkpointing": device == "gpu",
-        # Packs hold no padding. Without flash attention a pack costs its square, so there packs
-        # stay small.
+        # Packs hold no padding.
         f"{prefix}.use_remove_padding": True,
     }
-    if device == "cpu":
-        values[f"{prefix}.override_config.attn_implementation"] = "sdpa"
-        # Without flash attention's cross entropy verl loops over tokens in Python; not here.
-        values[f"{prefix}.use_fused_kernels"] = True
-        values[f"{prefix}.fused_kernel_options.impl_backend"] = "torch"
     return values
 
 
@@ -107,8 +105,6 @@ def sft_config(job: SftJob) -> DictConfig:
         {
             **_model(job.base, device, "model"),
             **_tree_attention(fine_tune, device),
-            # They would compute what our trainer's engine leaves out.
-            "model.use_fused_kernels": False,
             **_precision(config, device, "engine"),
             "engine.strategy": "fsdp2",
             "model.lora_rank": fine_tune.lora_rank,
@@ -241,6 +237,8 @@ def rl_config(
     }
     if device == "cpu":
         values |= {
+            "actor_rollout_ref.model.external_lib": RL_ENGINE,
+            "actor_rollout_ref.model.override_config.attn_implementation": tree_attention.NAME,
             f"{actor}.strategy": "fsdp2",
             f"{actor}.use_torch_compile": False,
             **_cpu_precision(config, f"{actor}.fsdp_config"),

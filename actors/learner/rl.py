@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf, open_dict
 
 from actors import log, plugin
-from actors.learner.config import AGENT, rl_config
+from actors.learner.config import AGENT, RL_VENDOR, rl_config
 from actors.learner.recorder import SPEC
 from actors.rollout.turns import load_run_data, training_specs
 from mtsql.config.machine import Device
@@ -93,6 +93,8 @@ def train(config: RunConfig, device: Device, model: Path, run: RunFolder) -> Pat
         # A cluster's workers do not inherit this process's variables.
         "runtime_env": {"env_vars": log.variables()},
     }
+    if device == "cpu":
+        os.environ["VERL_ENGINE_VENDOR"] = RL_VENDOR
     if config.machine.ray_address is None:
         ray_init |= {"include_dashboard": False}
         if device == "cpu":

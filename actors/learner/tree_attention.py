@@ -1,15 +1,15 @@
 """Attention among the rows of `actors.learner.trees`, under a name that transformers knows.
 
 verl hands a model its rows end to end, with their positions and nothing else. That is enough: a
-token sees itself and its ancestors, and positions are depths. Each tree is attended to by itself,
-so that neither time nor memory grows with the square of a whole pack, and a row of one trajectory
-needs no mask at all. torch's own kernels do the work on the CPU as on a GPU; flash attention
-cannot see trees.
+token sees itself and its ancestors, and positions are depths. Each branch of a tree is attended to
+by itself, with its ancestors and nothing else, so that no score is computed in vain. torch's own
+kernels do the work on the CPU as on a GPU; flash attention cannot see trees.
 
 verl imports this module in each of its processes (`model.external_lib`) before it makes a model;
 importing registers the name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,43 +23,53 @@ NAME = "mtsql_trees"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Block:
-    """One tree of a pack."""
+class Branch:
+    """Tokens of a pack that stand end to end, each the parent of the next one."""
 
     begin: int
     end: int
+    ancestors: tuple[slice, ...]
+    """Where the tokens before the branch stand; none at the root of a tree."""
     sees: torch.Tensor | None
-    """[T, T]: whether a token (row) sees another (column); None: all that stand before it."""
+    """[end - begin, ancestors + end - begin]; None: no ancestors, and all that stand before it."""
 
 
-def blocks_of(positions: torch.Tensor) -> list[Block]:
-    """The trees of a pack; the first token of each has position 0.
+def branches_of(positions: torch.Tensor) -> list[Branch]:
+    """The branches of a pack, in its order; the first token of each tree has position 0.
 
     Args:
         positions: [T], depths in depth-first order.
     """
-    begins = (positions == 0).nonzero()[:, 0].tolist()
-    ends = [*begins[1:], len(positions)]
-    return [
-        Block(begin=begin, end=end, sees=_sees(positions[begin:end]))
-        for begin, end in zip(begins, ends, strict=True)
-    ]
+    depths = positions.cpu()
+    starts = [0, *((depths[1:] != depths[:-1] + 1).nonzero()[:, 0] + 1).tolist()]
+    path: list[slice] = []
+    found: list[Branch] = []
+    for begin, end in zip(starts, [*starts[1:], len(depths)], strict=True):
+        depth = int(depths[begin])
+        path = _first(path, depth)
+        sees = None
+        if depth:
+            seen = torch.ones(end - begin, depth + end - begin, dtype=torch.bool)
+            sees = seen.tril(depth).to(positions.device)
+        found.append(Branch(begin=begin, end=end, ancestors=tuple(path), sees=sees))
+        path = [*path, slice(begin, end)]
+    return found
 
 
-def _sees(depths: torch.Tensor) -> torch.Tensor | None:
-    """A token's descendants are those behind it, up to the first that is no deeper than it is."""
-    length = len(depths)
-    places = torch.arange(length, device=depths.device)
-    if torch.equal(depths, places):
-        return None
-    behind = places[None, :] > places[:, None]
-    # The first place at which a token's descendants have ended, [T].
-    outside = behind & (depths[None, :] <= depths[:, None])
-    over = torch.where(outside.any(1), outside.int().argmax(1), length)
-    return (places[None, :] <= places[:, None]) & (places[:, None] < over[None, :])
+def _first(path: Sequence[slice], depth: int) -> list[slice]:
+    """The places of as many tokens from the root."""
+    kept: list[slice] = []
+    for one in path:
+        if depth:
+            end = min(one.stop, one.start + depth)
+            kept.append(slice(one.start, end))
+            depth -= end - one.start
+    return kept
 
 
-_BLOCKS: PerObject[torch.Tensor, list[Block]] = PerObject(lambda positions: blocks_of(positions[0]))
+_BRANCHES: PerObject[torch.Tensor, list[Branch]] = PerObject(
+    lambda positions: branches_of(positions[0])
+)
 """All layers of a model are given the same tensor of positions."""
 
 
@@ -94,16 +104,19 @@ def tree_attention(
         raise ValueError(f"a trajectory is longer than the model's window of {sliding_window}")
     num_groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, num_groups), repeat_kv(value, num_groups)
-    seen = [
-        torch.nn.functional.scaled_dot_product_attention(
-            *(one[:, :, block.begin : block.end] for one in (query, key, value)),
-            attn_mask=block.sees,
-            dropout_p=dropout,
-            is_causal=block.sees is None,
-            scale=scaling,
+    seen: list[torch.Tensor] = []
+    for branch in _BRANCHES.of(position_ids):
+        places = [*branch.ancestors, slice(branch.begin, branch.end)]
+        seen.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                query[:, :, places[-1]],
+                *(torch.cat([one[:, :, part] for part in places], dim=2) for one in (key, value)),
+                attn_mask=branch.sees,
+                dropout_p=dropout,
+                is_causal=branch.sees is None,
+                scale=scaling,
+            )
         )
-        for block in _BLOCKS.of(position_ids)
-    ]
     return torch.cat(seen, dim=2).transpose(1, 2).contiguous(), None
 
 

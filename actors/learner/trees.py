@@ -1,8 +1,9 @@
 """Trajectories that begin alike, in one row: what they share is stored and computed once.
 
-A row is a tree of tokens in depth-first order, and the depths alone say what the tree is: a token's
-parent is the nearest token before it that is one less deep, and a token of depth 0 begins another
-tree. Depths are also the positions that the model is given, so a token sees the same tokens at the
+The warm start learns from rows that are made beforehand, RL from trees of the rollouts that it is
+given. A row is a tree of tokens in depth-first order, and the depths alone say what the tree is: a
+token's parent is the nearest token before it that is one less deep, and a token of depth 0 begins
+another tree. Depths are also the positions that the model is given, so a token sees the same tokens at the
 same positions as in its trajectory alone: itself and its ancestors.
 """
 
@@ -58,6 +59,51 @@ class TreeRow:
     """[T] int16: how many of the trajectories learn the token."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tree:
+    """Some sequences with what they share stored once, each new part behind the part before it."""
+
+    input_ids: np.ndarray
+    """[T]."""
+    position_ids: np.ndarray
+    """[T] int32: depths."""
+    parents: np.ndarray
+    """[T]: the place of the token before; -1 at the beginning of a tree."""
+    paths: tuple[np.ndarray, ...]
+    """Of each sequence, in the order given: where its tokens stand."""
+
+
+def tree_of(sequences: Sequence[np.ndarray]) -> Tree:
+    """Sequences of ids in the order of their tokens, so that each shares most with the last one."""
+    order = _sorted(sequences)
+    ids: list[np.ndarray] = []
+    depths: list[np.ndarray] = []
+    parents: list[np.ndarray] = []
+    paths: dict[int, np.ndarray] = {}
+    before = np.empty(0, np.int32)
+    path = np.empty(0, np.int64)
+    length = 0
+    for number in order:
+        sequence = sequences[number]
+        num_shared = _common(before, sequence)
+        new = sequence[num_shared:]
+        places = np.arange(length, length + len(new))
+        if len(new):
+            ids.append(new)
+            depths.append(np.arange(num_shared, len(sequence), dtype=np.int32))
+            parent = path[num_shared - 1] if num_shared else -1
+            parents.append(np.concatenate([[parent], places[:-1]]))
+        path = paths[number] = np.concatenate([path[:num_shared], places])
+        length += len(new)
+        before = sequence
+    return Tree(
+        input_ids=np.concatenate(ids),
+        position_ids=np.concatenate(depths),
+        parents=np.concatenate(parents),
+        paths=tuple(paths[number] for number in range(len(sequences))),
+    )
+
+
 def merged(trajectories: Sequence[SFTRow]) -> TreeRow:
     """The tree of some trajectories; of a single one, the trajectory itself.
 
@@ -67,37 +113,38 @@ def merged(trajectories: Sequence[SFTRow]) -> TreeRow:
     a drill leaves out is still learned from another trajectory that shows it whole. What must not
     be learned has to be left out by every trajectory.
     """
-    rows = sorted(trajectories, key=lambda one: one.input_ids.astype(">u4").tobytes())
-    ids: list[np.ndarray] = []
-    depths: list[np.ndarray] = []
-    counts = np.zeros(sum(len(one.input_ids) for one in rows), np.int16)
-    branches: list[tuple[int, int]] = []
-    """Where a branch begins in the row, and where its parent stands."""
-    before = np.empty(0, np.int32)
-    path = np.empty(0, np.int64)
-    """Where the tokens of the trajectory before this one stand in the row."""
-    length = 0
-    # In the order of their tokens, each trajectory shares most with the one before it.
-    for row in rows:
-        num_shared = _common(before, row.input_ids)
-        new = row.input_ids[num_shared:]
-        if len(new):
-            if 0 < num_shared < len(before):
-                branches.append((length, int(path[num_shared - 1])))
-            ids.append(new)
-            depths.append(np.arange(num_shared, len(row.input_ids), dtype=np.int32))
-        path = np.concatenate([path[:num_shared], np.arange(length, length + len(new))])
-        length += len(new)
-        counts[path] += row.loss_mask
-        before = row.input_ids
-    input_ids, position_ids = np.concatenate(ids), np.concatenate(depths)
-    copied = [(begin, parent) for begin, parent in branches if counts[begin]]
-    begins, parents = np.array(copied, np.int64).reshape(-1, 2).T
+    tree = tree_of([one.input_ids for one in trajectories])
+    counts = np.zeros(len(tree.input_ids), np.int16)
+    for one, path in zip(trajectories, tree.paths, strict=True):
+        counts[path] += one.loss_mask
+    branches = (tree.parents >= 0) & (tree.parents != np.arange(len(counts)) - 1)
+    begins = (branches & (counts > 0)).nonzero()[0]
+    parents = tree.parents[begins]
     return TreeRow(
-        input_ids=np.insert(input_ids, begins, input_ids[parents]),
-        position_ids=np.insert(position_ids, begins, position_ids[parents]),
-        loss_mask=np.insert(counts[:length], begins, 0),
+        input_ids=np.insert(tree.input_ids, begins, tree.input_ids[parents]),
+        position_ids=np.insert(tree.position_ids, begins, tree.position_ids[parents]),
+        loss_mask=np.insert(counts, begins, 0),
     )
+
+
+def packs(sequences: Sequence[np.ndarray], max_tokens: int) -> list[list[int]]:
+    """The numbers of the sequences that share a pack, those that begin alike together.
+
+    A pack's tree has at most `max_tokens` tokens; a longer sequence has a pack of its own.
+    """
+    packed: list[list[int]] = []
+    before, size = np.empty(0, np.int32), 0
+    for number in _sorted(sequences):
+        sequence = sequences[number]
+        num_new = len(sequence) - _common(before, sequence)
+        if packed and size + num_new <= max_tokens:
+            packed[-1].append(number)
+            size += num_new
+        else:
+            packed.append([number])
+            size = len(sequence)
+        before = sequence
+    return packed
 
 
 def tree_rows(trajectories: Sequence[SFTRow], max_tokens: int) -> list[TreeRow]:
@@ -121,6 +168,11 @@ def tree_rows(trajectories: Sequence[SFTRow], max_tokens: int) -> list[TreeRow]:
         assert tree is not None
         rows.append(tree)
     return rows
+
+
+def _sorted(sequences: Sequence[np.ndarray]) -> list[int]:
+    """Their numbers in the order of their tokens."""
+    return sorted(range(len(sequences)), key=lambda one: sequences[one].astype(">u4").tobytes())
 
 
 def _common(first: np.ndarray, second: np.ndarray) -> int:

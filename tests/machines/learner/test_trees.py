@@ -11,8 +11,8 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from actors.learner.sft_dataset import TokenDataset
-from actors.learner.tree_attention import NAME, blocks_of, tree_attention
-from actors.learner.trees import SFTRow, merged, tree_rows
+from actors.learner.tree_attention import NAME, branches_of, tree_attention
+from actors.learner.trees import SFTRow, merged, packs, tree_of, tree_rows
 
 
 def row(ids: list[int], learned: list[int], *, db: str = "db", dialogue: str = "d") -> SFTRow:
@@ -170,19 +170,41 @@ def test_a_model_learns_the_same_from_trees_as_from_trajectories(max_tokens):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_a_token_sees():
-    # The tree 0 - 1 - 2, with 1' - 2' beside 1 - 2; then a row of one trajectory.
-    one, other = blocks_of(torch.tensor([0, 1, 2, 1, 2, 0, 1]))
-    assert (one.begin, one.end, other.begin, other.end) == (0, 5, 5, 7)
-    assert other.sees is None
-    assert one.sees is not None
-    assert one.sees.int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 0, 0, 1, 0],
-        [1, 0, 0, 1, 1],
+def test_what_a_branch_sees():
+    # The tree 0 - 1 - 2, with 1' - 2' beside 1 - 2 and 2" beside 2'; then a row of one trajectory.
+    branches = branches_of(torch.tensor([0, 1, 2, 1, 2, 2, 0, 1]))
+    assert [(one.begin, one.end, one.ancestors) for one in branches] == [
+        (0, 3, ()),
+        (3, 5, (slice(0, 1),)),
+        (5, 6, (slice(0, 1), slice(3, 4))),
+        (6, 8, ()),
     ]
+    root, second, third, other = (one.sees for one in branches)
+    assert root is other is None
+    assert second is not None
+    assert third is not None
+    assert second.int().tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert third.int().tolist() == [[1, 1, 1]]
+
+
+def test_where_the_tokens_of_a_sequence_stand():
+    sequences = [np.array(ids) for ids in ([1, 2, 9], [1, 2, 7, 8], [1, 2], [3])]
+    tree = tree_of(sequences)
+    # In the order of their tokens: 1 2, then 7 8, then 9 beside them, then another tree.
+    assert tree.input_ids.tolist() == [1, 2, 7, 8, 9, 3]
+    assert tree.position_ids.tolist() == [0, 1, 2, 3, 2, 0]
+    assert tree.parents.tolist() == [-1, 0, 1, 2, 1, -1]
+    assert [one.tolist() for one in tree.paths] == [[0, 1, 4], [0, 1, 2, 3], [0, 1], [5]]
+
+
+def test_sequences_that_begin_alike_share_a_pack():
+    sequences = [np.array(ids) for ids in ([1, 2, 9], [3, 4, 5], [1, 2, 7, 8], [3, 4, 6])]
+    # 1 2 7 8 and 9 are five tokens; 3 4 5 and 6 are four.
+    assert packs(sequences, 5) == [[2, 0], [1, 3]]
+    assert packs(sequences, 9) == [[2, 0, 1, 3]]
+    assert packs(sequences, 8) == [[2, 0, 1], [3]]
+    # None fits: each has a pack of its own.
+    assert packs(sequences, 2) == [[2], [0], [1], [3]]
 
 
 @pytest.mark.filterwarnings("ignore")
