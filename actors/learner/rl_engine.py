@@ -47,12 +47,13 @@ def split(parts: Sequence[list[int]], count: int) -> list[list[int]]:
     return cut
 
 
-cast(Any, verl_engine).prepare_micro_batches = shared_packs
-
-
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor=VENDOR)
 class SharedPromptEngine(FSDPEngineWithLMHead):
     """verl's engine over trees of rollouts."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - verl's own objects
+        cast(Any, verl_engine).prepare_micro_batches = shared_packs
+        super().__init__(*args, **kwargs)
 
     def prepare_model_inputs(self, micro_batch: Any) -> Any:  # noqa: ANN401 - verl's own objects
         rollouts = _arrays(micro_batch["input_ids"])

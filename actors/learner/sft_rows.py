@@ -20,18 +20,20 @@ SCHEMA = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         ("position_ids", pa.list_(pa.int32())),
         ("loss_mask", pa.list_(pa.int16())),
+        ("loss_weight", pa.list_(pa.float32())),
     ]
 )
 
 
 def sft_row(attempt: Attempt, learned: Sequence[int]) -> SFTRow:
-    """The ids as they were sampled; `learned` is the response's mask, and no prompt is learned."""
+    """The ids as they were sampled; `learned` is the response's mask."""
     tokens = attempt.tokens
     return SFTRow(
         db_id=attempt.db_id,
         dialogue_id=attempt.dialogue_id,
         input_ids=np.array([*tokens.prompt_ids, *tokens.response_ids], dtype=np.int32),
         loss_mask=np.array([*([0] * len(tokens.prompt_ids)), *learned], dtype=np.int8),
+        num_prompt=len(tokens.prompt_ids),
     )
 
 
@@ -83,10 +85,11 @@ def write_rows(
     )
     learned = [row for row in kept if row.dialogue_id not in held_out]
     validation = [row for row in kept if row.dialogue_id in held_out]
-    trees = _trees(learned, fine_tune)
+    trees = _trees(learned, fine_tune, fine_tune.prompt_weight)
     _write(folder.rows, trees)
     if validation:
-        _write(folder.validation, _trees(validation, fine_tune))
+        # Judged by what the policy says.
+        _write(folder.validation, _trees(validation, fine_tune, 0.0))
     else:
         folder.validation.unlink(missing_ok=True)
     return RowFacts(
@@ -99,10 +102,12 @@ def write_rows(
     )
 
 
-def _trees(rows: Sequence[SFTRow], fine_tune: FineTuneConfig) -> list[TreeRow]:
+def _trees(
+    rows: Sequence[SFTRow], fine_tune: FineTuneConfig, prompt_weight: float
+) -> list[TreeRow]:
     if fine_tune.tree_tokens is None:
-        return [merged([row]) for row in rows]
-    return tree_rows(rows, fine_tune.tree_tokens)
+        return [merged([row], prompt_weight) for row in rows]
+    return tree_rows(rows, fine_tune.tree_tokens, prompt_weight)
 
 
 def key_of(fine_tune: FineTuneConfig) -> str:

@@ -27,7 +27,7 @@ from mtsql.runs.records import WarmStartFacts
 from mtsql.shown.budget import CountTokens, approximate_tokens
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
-from mtsql.trajectory.records import Trajectory
+from mtsql.trajectory.records import Step, Trajectory
 from mtsql.trajectory.store import write_trajectories
 from mtsql.trajectory.tokens import TokenSequence
 
@@ -79,16 +79,30 @@ async def _scripts(
     return whole, corrected
 
 
-def _learned(trajectory: Trajectory, tokens: TokenSequence, *, is_drill: bool) -> list[int]:
-    """1 for each token of the response to learn; of a drill, its corrections only."""
+def learned_tokens(
+    trajectory: Trajectory, tokens: TokenSequence, *, is_drill: bool, mistakes: bool
+) -> list[int]:
+    """1 for each token of the response to learn.
+
+    Args:
+        is_drill: only its corrections are learned.
+        mistakes: wrong proposals are learned, too.
+    """
     mask = list(tokens.response_mask)
-    if is_drill:
-        begin = 0
-        for step, end in zip(trajectory.steps, tokens.step_ends, strict=True):
-            if not step.calls(ActionName.CORRECT):
-                mask[begin : end + 1] = [0] * (end + 1 - begin)
-            begin = end + 1
+    begin = 0
+    for step, end in zip(trajectory.steps, tokens.step_ends, strict=True):
+        if (is_drill and not step.calls(ActionName.CORRECT)) or (
+            not mistakes and _is_mistake(trajectory, step)
+        ):
+            mask[begin : end + 1] = [0] * (end + 1 - begin)
+        begin = end + 1
     return mask
+
+
+def _is_mistake(trajectory: Trajectory, step: Step) -> bool:
+    """It proposes what gold does not answer."""
+    proposes = step.calls(ActionName.PROPOSE) or step.calls(ActionName.CORRECT)
+    return proposes and step.proposal is not None and not trajectory.judgements[step.proposal].ex
 
 
 def prepare_rows(
@@ -154,7 +168,9 @@ def prepare_rows(
     for one, is_drill in scripted:
         trajectory = one.trajectory
         tokens = encode(trajectory, prompt_ids[trajectory.turn_id], codec)
-        learned = _learned(trajectory, tokens, is_drill=is_drill)
+        learned = learned_tokens(
+            trajectory, tokens, is_drill=is_drill, mistakes=warm_start.learn_mistakes
+        )
         spec = by_turn[trajectory.turn_id]
         attempt = attempt_at(
             spec,

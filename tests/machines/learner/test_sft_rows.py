@@ -127,6 +127,34 @@ def test_of_a_drill_only_the_corrections_are_learned(data: Path, tmp_path: Path)
         assert tokenizer.decode(learned) == "".join(f"{text}<|im_end|>" for text in corrections)
 
 
+def test_a_mistake_is_shown_and_need_not_be_learned(data: Path, tmp_path: Path) -> None:
+    scripts = {"wrong_column": 0.5, "wrong_case": 1.0, "execute": 1.0, "correct": 1.0}
+    warm_start = WarmStartConfig.model_validate(
+        {"trajectories_per_turn": 1, "learn_mistakes": False, "scripts": scripts}
+    )
+    tokenizer = load_tokenizer(prepare_rows(recipe(data), warm_start, WarmStartFolder(tmp_path)))
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    num_left_out = 0
+    for row, kept in zip(rows, stored(tmp_path), strict=True):
+        learned = [
+            one for one, mask in zip(row["input_ids"], row["loss_mask"], strict=True) if mask
+        ]
+        trajectory, wanted = kept.trajectory, ""
+        number = -1
+        for step in trajectory.steps:
+            if step.proposal != number:
+                number = step.proposal
+                assert number is not None
+                if not trajectory.judgements[number].ex:
+                    num_left_out += 1
+                    continue
+            wanted += f"{step.message}<|im_end|>"
+        assert tokenizer.decode(learned) == wanted
+        # What is left out still stands in the row.
+        assert kept.trajectory.steps[0].message in tokenizer.decode(row["input_ids"])
+    assert num_left_out > 3
+
+
 @pytest.mark.parametrize("dialect", ["mtsql_r1", "cocte", "short_horizon"])
 def test_every_dialect_has_its_rows(data: Path, tmp_path: Path, dialect: str) -> None:
     config = recipe(data)

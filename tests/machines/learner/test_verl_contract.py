@@ -44,7 +44,7 @@ def sft(
     config = recipe(dtype)
     assert config.warm_start is not None
     settled = settle(
-        config.warm_start.model_copy(update=changes),
+        config.warm_start.model_copy(update={"tree_tokens": None} | changes),
         num_rows=1000,
         longest_tokens=100,
         num_ranks=2,
@@ -200,11 +200,11 @@ def test_a_cpu_computes_in_the_format_of_the_recipe_and_keeps_weights_in_32_bits
     assert rl("gpu", "float32").actor_rollout_ref.rollout.dtype == "float32"
 
 
-def test_a_fine_tuning_has_our_engine_and_rl_has_the_one_of_verl(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_which_engine_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
 
+    from actors.learner.config import RL_ENGINE, RL_VENDOR
+    from actors.learner.rl_engine import SharedPromptEngine
     from actors.learner.sft_trainer import ENGINE, LearnedTokensEngine
 
     # On a CPU too: see actors.cpu.environment.
@@ -213,6 +213,80 @@ def test_a_fine_tuning_has_our_engine_and_rl_has_the_one_of_verl(
     assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is FSDPEngineWithLMHead
     monkeypatch.setenv("VERL_ENGINE_VENDOR", ENGINE)
     assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is LearnedTokensEngine
+    monkeypatch.setenv("VERL_ENGINE_VENDOR", RL_VENDOR)
+    assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is SharedPromptEngine
+    # verl imports the module before it looks for the engine.
+    assert rl("cpu").actor_rollout_ref.model.external_lib == RL_ENGINE
+    assert SharedPromptEngine.__module__ == RL_ENGINE
+    assert rl("gpu").actor_rollout_ref.model.external_lib is None
+
+
+def test_rollouts_in_one_tree_have_the_scores_and_gradients_that_they_have_apart() -> None:
+    import torch
+    from tensordict import TensorDict
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from verl.utils import tensordict_utils
+
+    from actors.learner.rl_engine import SharedPromptEngine
+    from actors.learner.tree_attention import NAME
+
+    torch.manual_seed(1)
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "head_dim": 16}
+    heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=64, num_hidden_layers=2, **sizes, **heads))
+    model = model.float()
+    prompt = [1, 2, 3, 4, 5]
+    # Two rollouts of a group begin their answers alike, and 9 9 stands in a reply.
+    responses = [[7, 8, 9, 9, 10], [7, 8, 11], [12]]
+    masks = [[1, 1, 0, 0, 1], [1, 1, 1], [1]]
+    rollouts = [torch.tensor(prompt + one) for one in responses] + [torch.tensor([6, 13, 14])]
+    masks = [torch.tensor(one) for one in [*masks, [1]]]
+    temperature = 0.5
+
+    def nested(rows: list[Any]) -> Any:
+        return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+    batch = TensorDict({"input_ids": nested(rollouts), "loss_mask": nested(masks)}, batch_size=4)
+    tensordict_utils.assign_non_tensor(batch, temperature=temperature, calculate_entropy=True)
+    engine: Any = object.__new__(SharedPromptEngine)
+    inputs, arguments = engine.prepare_model_inputs(batch)
+    # 1 2 3 4 5 7 8 9 9 10, then 11, 12, and the other prompt's rollout.
+    assert inputs["input_ids"].tolist() == [[1, 2, 3, 4, 5, 7, 8, 9, 9, 10, 11, 12, 6, 13, 14]]
+    assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 7, 5, 0, 1, 2]]
+    # What predicts 7 and 12; 8; 9 and 11; 10; 14.
+    assert inputs["logits_to_keep"].tolist() == [4, 5, 6, 8, 13]
+
+    weights = [torch.randn(len(one)) for one in rollouts]
+    model.set_attn_implementation(NAME)
+    output = engine.prepare_model_outputs(model(**inputs, use_cache=False), arguments, batch, None)
+    scores, entropies = (output[name].unbind() for name in ("log_probs", "entropy"))
+    model.zero_grad()
+    sum((a * b).sum() for a, b in zip(scores, weights, strict=True)).backward()
+    found = {name: one.grad.clone() for name, one in model.named_parameters()}
+
+    model.set_attn_implementation("sdpa")
+    model.zero_grad()
+    for ids, mask, weight, score, entropy in zip(
+        rollouts, masks, weights, scores, entropies, strict=True
+    ):
+        logs = (model(ids[None]).logits[0] / temperature).log_softmax(-1)
+        is_sampled = torch.cat([torch.zeros(len(ids) - len(mask)), mask])
+        # A token's score stands at the place before it.
+        told = logs[:-1].gather(1, ids[1:, None])[:, 0]
+        wanted = torch.cat([told * is_sampled[1:], torch.zeros(1)])
+        assert torch.allclose(score, wanted, atol=1e-5)
+        expected = -(logs.exp() * logs).sum(-1)[:-1] * is_sampled[1:]
+        assert torch.allclose(entropy[:-1], expected, atol=1e-5)
+        (wanted * weight).sum().backward()
+    for name, one in model.named_parameters():
+        assert (found[name] - one.grad).norm() <= 1e-4 * one.grad.norm(), name
+
+
+def test_every_rank_has_as_many_packs() -> None:
+    from actors.learner.rl_engine import split
+
+    assert split([[4, 2, 0], [1, 3]], 2) == [[4, 2, 0], [1, 3]]
+    assert split([[4, 2, 0], [1, 3]], 4) == [[4], [2], [0], [1, 3]]
 
 
 def test_trees_are_attended_to_by_an_attention_that_verl_finds(tmp_path: Path) -> None:
@@ -250,11 +324,29 @@ def test_our_rows_are_the_dataset_that_verl_makes(tmp_path: Path) -> None:
     from verl.trainer.sft_trainer import create_sft_dataset
 
     rows = tmp_path / "rows.parquet"
-    row = {"input_ids": [[5, 6, 7]], "position_ids": [[0, 1, 2]], "loss_mask": [[0, 1, 1]]}
+    row = {"input_ids": [[5, 6, 7]], "position_ids": [[0, 1, 2]], "loss_weight": [[0, 0.5, 1]]}
     pq.write_table(pa.table(row), rows)
     dataset: Any = create_sft_dataset(str(rows), sft("cpu").data, None, None)
     assert type(dataset).__name__ == "TokenDataset"
-    assert dataset[0]["loss_mask"].tolist() == [0, 1, 1]
+    assert dataset[0]["input_ids"].tolist() == [5, 6, 7]
+    assert dataset[0]["loss_mask"].tolist() == [0, 0.5, 1]
+
+
+def test_the_loss_weighs_each_token_as_the_rows_say() -> None:
+    import torch
+    from tensordict import TensorDict
+    from verl.utils import tensordict_utils
+    from verl.workers.utils.losses import sft_loss
+
+    # Log-probabilities stand at the place before their token; the last place predicts nothing.
+    scores = torch.nested.as_nested_tensor([torch.tensor([-2.0, -3.0, 9.0])], layout=torch.jagged)
+    weights = torch.nested.as_nested_tensor([torch.tensor([0.0, 0.5, 1.0])], layout=torch.jagged)
+    batch = TensorDict({"loss_mask": weights}, batch_size=1)
+    tensordict_utils.assign_non_tensor(batch, dp_size=1, batch_num_tokens=1.5)
+    no_config: Any = None
+    loss, _ = sft_loss(no_config, {"log_probs": scores}, batch)
+    # Half of 2 and all of 3, by one and a half tokens.
+    assert loss.item() == pytest.approx(4 / 1.5)
 
 
 def test_rl_lands_where_verl_reads_it() -> None:
