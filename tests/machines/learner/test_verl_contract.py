@@ -355,7 +355,7 @@ def test_rl_lands_where_verl_reads_it() -> None:
     config = rl("cpu")
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
-    # 512 prompt tokens and 448 of response are the recipe's, 16 turns a step too.
+    # 512 prompt tokens and 384 of response are the recipe's, 16 turns a step too.
     assert (actor.ppo_mini_batch_size, actor.rollout_n) == (16, 5)
     assert (actor.use_kl_loss, actor.kl_loss_coef, actor.loss_agg_mode) == (
         True,
@@ -368,7 +368,7 @@ def test_rl_lands_where_verl_reads_it() -> None:
     assert (rollout.name, rollout.dtype, rollout.n, rollout.seed) == ("vllm_cpu", "float32", 5, 11)
     assert (rollout.prompt_length, rollout.response_length, rollout.max_model_len) == (
         512,
-        448,
+        384,
         960,
     )
     assert (rollout.enable_sleep_mode, rollout.free_cache_engine) == (False, False)
