@@ -1,1 +1,1 @@
-"""Chains of views (CoCTE) as values."""
+"""Chains of views (CoCTE) as values: composed into one WITH query, and read back from one."""

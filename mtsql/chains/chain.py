@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -11,6 +11,7 @@ from sqlglot import TokenType
 from sqlglot.errors import SqlglotError
 
 from mtsql.query.same import same_statement
+from mtsql.sql.quoting import needs_quotes, quote_name
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
@@ -21,6 +22,8 @@ class View:
 
     name: str
     sql: str
+    rationale: str = field(default="", compare=False)
+    """Why it is there, in words, where somebody said so; it does not count for equality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,9 @@ class Chain:
         views: Sequence[View] = before
         query = last.sql
         if _opens_with(last.sql):
-            views, query = self.views, f"SELECT * FROM {last.name}"
+            views, query = self.views, f"SELECT * FROM {name_in_sql(last.name)}"
         # A line break ends a comment at the end of a view.
-        parts = (f"{view.name} AS ({_closed(view.sql)})" for view in views)
+        parts = (f"{name_in_sql(view.name)} AS ({closed(view.sql)})" for view in views)
         return f"WITH {', '.join(parts)} {query}"
 
     def prefix(self, num_views: int) -> "Chain":
@@ -118,7 +121,13 @@ def view_problem(view: View, taken: Collection[str]) -> str:
     return ""
 
 
-def _closed(sql: str) -> str:
+def name_in_sql(name: str) -> str:
+    """A view's name as SQL reads it: a chain that was read from a query may have any name."""
+    return quote_name(name) if needs_quotes(name, "sqlite") else name
+
+
+def closed(sql: str) -> str:
+    """A query that a parenthesis may follow: a comment at its end would hide it."""
     return f"{sql}\n" if "--" in sql else sql
 
 

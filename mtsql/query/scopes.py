@@ -121,7 +121,7 @@ class Scopes:
             found = sources(query)
             if any(self._holds(source, name) for source in found):
                 return True
-            if name in ROW_IDS and len(found) == 1 and _definition(found[0]) is None:
+            if name in ROW_IDS and len(found) == 1 and definition_of(found[0]) is None:
                 return True
             if sees_outputs and name in _aliases(query):
                 return True
@@ -141,7 +141,7 @@ class Scopes:
 
     def _holds(self, source: exp.Expr, name: str) -> bool:
         """Whether a source may have a column of this name."""
-        if isinstance(derived := _definition(source), exp.Query):
+        if isinstance(derived := definition_of(source), exp.Query):
             return self._has_output(derived, name)
         if not isinstance(source, exp.Table) or not isinstance(source.this, exp.Identifier):
             return self._names is not None
@@ -194,7 +194,7 @@ class Scopes:
         return None
 
     def _stored_in(self, source: exp.Expr, name: str, seen: frozenset[int]) -> ColumnKey | None:
-        derived = _definition(source)
+        derived = definition_of(source)
         if derived is None:
             return (source.name.lower(), name) if isinstance(source, exp.Table) else None
         if id(derived) in seen:
@@ -250,8 +250,8 @@ def _visible(node: exp.Expr) -> Iterator[tuple[exp.Select | exp.SetOperation, bo
         node = parent
 
 
-def _definition(source: exp.Expr) -> exp.Query | exp.CTE | None:
-    """The query of a derived table, or the CTE that a table's name stands for."""
+def definition_of(source: exp.Expr) -> exp.Query | exp.CTE | None:
+    """The query of a derived table, or the CTE that a table's name stands for; None: a table."""
     if isinstance(source, exp.Subquery):
         return source.this if isinstance(source.this, exp.Query) else None
     if not isinstance(source, exp.Table) or source.db:
