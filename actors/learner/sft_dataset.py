@@ -1,6 +1,5 @@
 """Datasets for verl's SFT trainer: rows of token ids, and the order in which they are learned."""
 
-from types import MappingProxyType
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -11,32 +10,28 @@ Row = dict[str, torch.Tensor]
 
 
 class TokenDataset(Dataset[Row]):
-    """A Parquet file of `input_ids`, `position_ids` and `loss_weight`, lists of equal length.
+    """A Parquet file of `input_ids`, `position_ids` and `loss_mask`, lists of equal length.
 
     verl's own dataset renders and tokenises messages; here the ids are the very ones that the
     environment loop has produced, so the mask is exact by construction.
     """
 
-    COLUMNS = MappingProxyType(
-        {"input_ids": "input_ids", "position_ids": "position_ids", "loss_mask": "loss_weight"}
-    )
-    """By verl's name; its loss multiplies by the mask, so that a mask can weigh."""
+    NAMES = ("input_ids", "position_ids", "loss_mask")
 
     def __init__(self, parquet_files: str, *_: Any, max_samples: int = -1, **__: Any) -> None:  # noqa: ANN401 - verl passes its own objects
         table = pq.read_table(parquet_files)
         if max_samples > 0:
             table = table.slice(0, max_samples)
         # Kept as Arrow: as Python's integers they would take ten times the memory.
-        self._columns = {name: table.column(column) for name, column in self.COLUMNS.items()}
+        self._columns = {name: table.column(name) for name in self.NAMES}
 
     def __len__(self) -> int:
         return len(self._columns["input_ids"])
 
     def __getitem__(self, index: int) -> Row:
-        arrays = {name: column[index].values.to_numpy() for name, column in self._columns.items()}
         return {
-            name: torch.from_numpy(array.astype("float32" if name == "loss_mask" else "int64"))
-            for name, array in arrays.items()
+            name: torch.from_numpy(column[index].values.to_numpy().astype("int64"))
+            for name, column in self._columns.items()
         }
 
 

@@ -1,7 +1,8 @@
 """Rows to learn from: token ids and a loss mask that were made together, split by dialogue."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,55 @@ SCHEMA = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         ("position_ids", pa.list_(pa.int32())),
         ("loss_mask", pa.list_(pa.int16())),
-        ("loss_weight", pa.list_(pa.float32())),
     ]
 )
 
 
-def sft_row(attempt: Attempt, learned: Sequence[int]) -> SFTRow:
-    """The ids as they were sampled; `learned` is the response's mask."""
+def sft_row(attempt: Attempt, learned: Sequence[int], learned_prompt: Sequence[int] = ()) -> SFTRow:
+    """The ids as they were sampled.
+
+    Args:
+        learned: the response's mask.
+        learned_prompt: the prompt's; empty: nothing of it is learned.
+    """
     tokens = attempt.tokens
+    prompt = learned_prompt or [0] * len(tokens.prompt_ids)
     return SFTRow(
         db_id=attempt.db_id,
         dialogue_id=attempt.dialogue_id,
         input_ids=np.array([*tokens.prompt_ids, *tokens.response_ids], dtype=np.int32),
-        loss_mask=np.array([*([0] * len(tokens.prompt_ids)), *learned], dtype=np.int8),
-        num_prompt=len(tokens.prompt_ids),
+        loss_mask=np.array([*prompt, *learned], dtype=np.int8),
     )
+
+
+def learned_history(
+    prompt_ids: Sequence[int], answers: Sequence[str], decode: Callable[[int], str]
+) -> list[int]:
+    """1 for each token of a prompt `compact` that belongs to the SQL of an earlier turn.
+
+    Example: two tokens of "a: SELECT 1" and the line's end, in a prompt that ends with a question
+        ids  q  :  how  many  a  :  SELECT  1  \\n  q  :  why
+        1    0  0   0    0    0  0    1     1   1   0  0   0
+
+    Args:
+        answers: as the prompt shows them; one that is not found in it is not learned.
+        decode: one id to text.
+    """
+    pieces = [decode(one) for one in prompt_ids]
+    ends = list(accumulate(len(piece) for piece in pieces))
+    text, place = "".join(pieces), 0
+    mask = [0] * len(prompt_ids)
+    for answer in answers:
+        found = text.find(f" a: {answer}\n", place)
+        if found < 0:
+            continue
+        begin = found + len(" a: ")
+        place = begin + len(answer)
+        for index, (piece, end) in enumerate(zip(pieces, ends, strict=True)):
+            # A token may begin with the blank before the SQL; the line's end closes it.
+            if end > begin and end - len(piece) <= place:
+                mask[index] = 1
+    return mask
 
 
 def stored_rows(attempts: Iterable[Attempt]) -> list[SFTRow]:
@@ -85,11 +120,10 @@ def write_rows(
     )
     learned = [row for row in kept if row.dialogue_id not in held_out]
     validation = [row for row in kept if row.dialogue_id in held_out]
-    trees = _trees(learned, fine_tune, fine_tune.prompt_weight)
+    trees = _trees(learned, fine_tune)
     _write(folder.rows, trees)
     if validation:
-        # Judged by what the policy says.
-        _write(folder.validation, _trees(validation, fine_tune, 0.0))
+        _write(folder.validation, _trees(validation, fine_tune))
     else:
         folder.validation.unlink(missing_ok=True)
     return RowFacts(
@@ -102,12 +136,10 @@ def write_rows(
     )
 
 
-def _trees(
-    rows: Sequence[SFTRow], fine_tune: FineTuneConfig, prompt_weight: float
-) -> list[TreeRow]:
+def _trees(rows: Sequence[SFTRow], fine_tune: FineTuneConfig) -> list[TreeRow]:
     if fine_tune.tree_tokens is None:
-        return [merged([row], prompt_weight) for row in rows]
-    return tree_rows(rows, fine_tune.tree_tokens, prompt_weight)
+        return [merged([row]) for row in rows]
+    return tree_rows(rows, fine_tune.tree_tokens)
 
 
 def key_of(fine_tune: FineTuneConfig) -> str:

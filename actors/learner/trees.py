@@ -28,8 +28,6 @@ class SFTRow:
     """[T] int32: arrays, because Python's integers take ten times the memory."""
     loss_mask: np.ndarray
     """[T] int8; 1 is learned. The first token is not: nothing stands before it."""
-    num_prompt: int = 0
-    """Tokens before the first message of the policy."""
 
     def __post_init__(self) -> None:
         if len(self.input_ids) != len(self.loss_mask):
@@ -59,8 +57,6 @@ class TreeRow:
     """[T] int32: depths in the tree."""
     loss_mask: np.ndarray
     """[T] int16: how many of the trajectories learn the token."""
-    loss_weight: np.ndarray
-    """[T] float32: what the token counts for in the loss; the mask, but for prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,7 +104,7 @@ def tree_of(sequences: Sequence[np.ndarray]) -> Tree:
     )
 
 
-def merged(trajectories: Sequence[SFTRow], prompt_weight: float = 0.0) -> TreeRow:
+def merged(trajectories: Sequence[SFTRow]) -> TreeRow:
     """The tree of some trajectories; of a single one, the trajectory itself.
 
     Its summed loss and gradients are those of the trajectories one by one. So a token counts once
@@ -116,25 +112,18 @@ def merged(trajectories: Sequence[SFTRow], prompt_weight: float = 0.0) -> TreeRo
     away: the answer of turn 1, which turn 2 shows as history, is learned once, and a mistake that
     a drill leaves out is still learned from another trajectory that shows it whole. What must not
     be learned has to be left out by every trajectory.
-
-    Args:
-        prompt_weight: of a token of a prompt that no trajectory learns otherwise.
     """
     tree = tree_of([one.input_ids for one in trajectories])
     counts = np.zeros(len(tree.input_ids), np.int16)
-    prompts = np.zeros(len(tree.input_ids), bool)
     for one, path in zip(trajectories, tree.paths, strict=True):
         counts[path] += one.loss_mask
-        prompts[path[1 : one.num_prompt]] = True
-    weights = np.where(prompts & (counts == 0), prompt_weight, counts).astype(np.float32)
     branches = (tree.parents >= 0) & (tree.parents != np.arange(len(counts)) - 1)
-    begins = (branches & (weights > 0)).nonzero()[0]
+    begins = (branches & (counts > 0)).nonzero()[0]
     parents = tree.parents[begins]
     return TreeRow(
         input_ids=np.insert(tree.input_ids, begins, tree.input_ids[parents]),
         position_ids=np.insert(tree.position_ids, begins, tree.position_ids[parents]),
         loss_mask=np.insert(counts, begins, 0),
-        loss_weight=np.insert(weights, begins, 0),
     )
 
 
@@ -158,9 +147,7 @@ def packs(sequences: Sequence[np.ndarray], max_tokens: int) -> list[list[int]]:
     return packed
 
 
-def tree_rows(
-    trajectories: Sequence[SFTRow], max_tokens: int, prompt_weight: float = 0.0
-) -> list[TreeRow]:
+def tree_rows(trajectories: Sequence[SFTRow], max_tokens: int) -> list[TreeRow]:
     """All trajectories in rows of at most `max_tokens` tokens, those of one database together.
 
     Databases, dialogues and trajectories come in their order. A dialogue that fits one row is whole
@@ -173,10 +160,10 @@ def tree_rows(
         for dialogue in _grouped(of_database, lambda one: one.dialogue_id):
             fits = len(merged(dialogue).input_ids) <= max_tokens
             for part in [dialogue] if fits else [[one] for one in dialogue]:
-                wider = merged([*taken, *part], prompt_weight)
+                wider = merged([*taken, *part])
                 if tree is not None and len(wider.input_ids) > max_tokens:
                     rows.append(tree)
-                    taken, wider = [], merged(part, prompt_weight)
+                    taken, wider = [], merged(part)
                 taken, tree = [*taken, *part], wider
         assert tree is not None
         rows.append(tree)

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from actors import tiny_model
-from actors.learner.sft_rows import SFTRow, sft_row, write_rows
+from actors.learner.sft_rows import SFTRow, learned_history, sft_row, write_rows
 from actors.pretrained.wire_model import make_wire_model
 from actors.rollout.codec import load_tokenizer, model_codec, run_codec, token_counter
 from actors.rollout.play import encode
@@ -25,6 +26,7 @@ from mtsql.rewards.golds import rules_of
 from mtsql.runs.folder import WarmStartFolder
 from mtsql.runs.records import WarmStartFacts
 from mtsql.shown.budget import CountTokens, approximate_tokens
+from mtsql.shown.harmless import neutral
 from mtsql.sql.pool import LocalPool
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
 from mtsql.trajectory.records import Step, Trajectory
@@ -160,6 +162,12 @@ def prepare_rows(
         prompts = prompts_by_turn(token_counter(tokenizer))
     codec = run_codec(tokenizer, config)
     prompt_ids = {turn_id: codec.prompt(messages) for turn_id, messages in prompts.items()}
+    histories: dict[str, list[int]] = {}
+    if warm_start.learn_history:
+        text_of = cache(lambda one: tokenizer.decode([one]))
+        for turn_id, ids in prompt_ids.items():
+            shown = [neutral(past.sql) for past in by_turn[turn_id].history]
+            histories[turn_id] = learned_history(ids, shown, text_of)
     label = Label(policy="scripted", split="train", history_mode=config.environment.history)
     attempts: list[Attempt] = []
     rows: list[SFTRow] = []
@@ -180,7 +188,8 @@ def prepare_rows(
             label=label,
             group=trajectory.turn_id,
         )
-        rows.append(sft_row(attempt, learned))
+        prompt = histories.get(trajectory.turn_id, ())
+        rows.append(sft_row(attempt, learned, prompt))
         if tokens.num_tokens > warm_start.max_tokens:
             continue
         if is_drill:

@@ -56,6 +56,16 @@ def wire_tokens_are_learned(recipe: Recipe) -> str | None:
     return None
 
 
+def history_is_found(recipe: Recipe) -> str | None:
+    warm_start = recipe.warm_start
+    if warm_start is None or not warm_start.learn_history or recipe.environment.prompt == "compact":
+        return None
+    return (
+        "warm_start.learn_history reads the prompt `compact`: set environment.prompt=compact, or "
+        "warm_start.learn_history=false"
+    )
+
+
 def replay_has_scripts(recipe: Recipe) -> str | None:
     taught = recipe.selftaught
     if taught is None or not taught.replay or recipe.warm_start is not None:
@@ -115,6 +125,7 @@ def training_plays_gold_history(recipe: Recipe) -> str | None:
 RULES: tuple[Callable[[Recipe], str | None], ...] = (
     release_has_a_folder,
     random_weights_are_trained_first,
+    history_is_found,
     wire_tokens_are_learned,
     replay_has_scripts,
     ranks_share_a_batch,

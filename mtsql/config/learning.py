@@ -44,9 +44,6 @@ class FineTuneConfig(Section):
     """Tokens of a row that holds as many whole dialogues of one database as fit: what trajectories
     have in common from their beginning stands in it once, and the loss is that of the trajectories
     apart. On a GPU such rows do without flash attention. None: a row for each trajectory."""
-    prompt_weight: NonNegativeFloat = Field(default=0.0, le=1)
-    """What a token of a prompt counts for in the loss, where one of the policy's counts 1. A model
-    that is trained from scratch learns to copy names sooner when it reads as well as writes."""
     batch_size: PositiveInt = 32
     """Rows in one optimizer step: trajectories or, with tree_tokens, trees of them."""
     micro_batch_tokens: PositiveInt = 8192
@@ -93,6 +90,9 @@ class WarmStartConfig(FineTuneConfig):
     """Learn the proposals with which a script goes wrong, too; false: they are shown, and what
     follows them is learned. Where no policy could know better, as in the demo, they are its
     honest guess; a policy that reads makes enough mistakes of its own."""
+    learn_history: bool = False
+    """Learn the SQL of earlier turns in the prompt, too (`compact`): several answers to learn from
+    in a row of one turn. They spell values as the database does, which the agent finds out."""
     corrections_per_turn: NonNegativeInt = 0
     """More trajectories for each turn that invites a wrong value, always looked at and corrected.
     The warm start learns their corrections only: they teach how to correct, not how often to

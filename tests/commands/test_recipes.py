@@ -78,6 +78,12 @@ def test_an_override_is_checked_like_a_key() -> None:
         load_config(demo, ["rl.num_steps"])
 
 
+def test_only_the_compact_prompt_shows_history_that_can_be_learned() -> None:
+    demo = ROOT / "recipes" / "demo_cpu.yaml"
+    with pytest.raises(ConfigError, match=r"learn_history reads the prompt `compact`"):
+        load_config(demo, ["warm_start.learn_history=true", "environment.prompt=full"])
+
+
 def test_rewards_of_several_kinds_go_with_every_advantage() -> None:
     demo = ROOT / "recipes" / "demo_cpu.yaml"
     preset = ["reward.preset=mtsql_r1"]
@@ -108,6 +114,8 @@ def test_every_recipe_runs_in_every_dialect(recipe: Path) -> None:
     for dialect in get_args(DialectName):
         for prompt in get_args(PromptName):
             overrides = [f"environment.dialect={dialect}", f"environment.prompt={prompt}"]
+            if prompt != "compact" and load_config(recipe).warm_start is not None:
+                overrides.append("warm_start.learn_history=false")
             environment = load_config(recipe, [*overrides, "environment.max_schema_tokens=500"])
             assert environment.environment.dialect == dialect
     with pytest.raises(ConfigError, match=r"key 'environment\.dialect'.*given: 'mtsql-r1'"):

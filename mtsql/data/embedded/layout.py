@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from mtsql.data.embedded.lexicon import (
+    COINED,
     COLUMN_MODIFIERS,
     DOMAINS,
     NUMBER_COLUMNS,
@@ -17,6 +18,7 @@ from mtsql.data.embedded.lexicon import (
     Role,
     TableKind,
     TextKind,
+    reserved_words,
 )
 
 VOCABULARY_SIZE = 10
@@ -44,6 +46,7 @@ TEXT_KINDS: Mapping[TableKind, Mapping[TextKind, float]] = {
 """What a column of text beside the name holds, as often as the number says."""
 NAME_SHARE = 0.8
 """Share of the tables that have a name."""
+_RESERVED = reserved_words()
 KEYS = ("id", "id", "id", "code", "uid", "ref")
 """What primary keys are called; a foreign key is called after the parent: shop_id."""
 
@@ -107,22 +110,30 @@ def role_of(domain: Domain) -> Role:
     return "known" if domain in DOMAINS["known"] else "unseen"
 
 
-def make_layout(domain: Domain, rng: Random) -> Layout:
-    """Tables of the domain; names and their order come from `rng` alone."""
+def make_layout(domain: Domain, rng: Random, *, coins: bool = False) -> Layout:
+    """Tables of the domain; names and their order come from `rng` alone.
+
+    Args:
+        coins: tables and columns have coined words for names, which can only be read.
+    """
     role = role_of(domain)
     shape = rng.choice(SHAPES)
     nouns: dict[TableKind, list[str]] = {
-        kind: rng.sample(words, len(words)) for kind, words in domain.nouns.items()
+        kind: [coined(rng) for _ in words] if coins else rng.sample(words, len(words))
+        for kind, words in domain.nouns.items()
     }
     taken: set[str] = set()
     tables: list[TableSpec] = []
     for kind, parent in shape:
         name = _new_name(nouns[kind].pop(), TABLE_MODIFIERS, taken, rng)
-        tables.append(_table(name, kind, "" if parent is None else tables[parent].name, role, rng))
+        above = "" if parent is None else tables[parent].name
+        tables.append(_table(name, kind, above, role, rng, coins=coins))
     return Layout(tables=tuple(rng.sample(tables, len(tables))), key=rng.choice(KEYS))
 
 
-def _table(name: str, kind: TableKind, parent: str, role: Role, rng: Random) -> TableSpec:
+def _table(
+    name: str, kind: TableKind, parent: str, role: Role, rng: Random, *, coins: bool
+) -> TableSpec:
     taken: set[str] = set()
     kinds = list(TEXT_KINDS[kind])
     shares = list(TEXT_KINDS[kind].values())
@@ -131,7 +142,7 @@ def _table(name: str, kind: TableKind, parent: str, role: Role, rng: Random) -> 
         chosen.append(rng.choices(kinds, shares)[0])
     texts: dict[str, TextColumn] = {}
     for text_kind in chosen:
-        word = rng.choice(TEXT_COLUMNS[role][text_kind])
+        word = coined(rng) if coins else rng.choice(TEXT_COLUMNS[role][text_kind])
         is_name = text_kind == "name"
         held: TextKind = "person" if is_name and kind == "person" else text_kind
         texts[_new_name(word, COLUMN_MODIFIERS, taken, rng)] = TextColumn(
@@ -140,7 +151,8 @@ def _table(name: str, kind: TableKind, parent: str, role: Role, rng: Random) -> 
     numbers: dict[str, NumberRange] = {}
     for _ in range(rng.choice((0, 1, 1, 2)) if len(texts) > 1 else rng.choice((1, 2))):
         column = rng.choice(list(NUMBER_COLUMNS[role]))
-        numbers[_new_name(column, COLUMN_MODIFIERS, taken, rng)] = NUMBER_COLUMNS[role][column]
+        word = coined(rng) if coins else column
+        numbers[_new_name(word, COLUMN_MODIFIERS, taken, rng)] = NUMBER_COLUMNS[role][column]
     columns = (*texts, *numbers)
     return TableSpec(
         name=name,
@@ -158,6 +170,19 @@ def _new_name(word: str, modifiers: Sequence[str], taken: set[str], rng: Random)
         name = f"{rng.choice(modifiers)}_{word}"
     taken.add(name)
     return name
+
+
+def coined(rng: Random) -> str:
+    """A word of two or three syllables."""
+    while True:
+        middles = "".join(
+            rng.choice(COINED["vowel"]) + rng.choice(COINED["middle"])
+            for _ in range(rng.choice((1, 1, 2)))
+        )
+        begin = rng.choice(COINED["onset"])
+        word = f"{begin}{middles}{rng.choice(COINED['vowel'])}{rng.choice(COINED['end'])}"
+        if word not in _RESERVED:
+            return word
 
 
 def new_words(kind: TextKind, rng: Random) -> tuple[str, ...]:

@@ -335,6 +335,31 @@ SYLLABLES: Mapping[Syllables, tuple[str, ...]] = {
 """Proper names are put together from these: Bramiko, Staford, Velonia."""
 
 
+COINED: Mapping[Literal["onset", "vowel", "middle", "end"], tuple[str, ...]] = {
+    "onset": _list("b bl br d dr f fl g gl gr h j k kl kr l m n p pl pr r s sk sl st t th tr v z"),
+    "vowel": _list("a e i o u"),
+    "middle": _list("b d f g k l ll m mb n nd nt p r rd rm s st t v z"),
+    "end": _list("b d f g k l m n p r t rn nt lk"),
+}
+"""Words that no language has are put together from these: stolvin, krambet."""
+
+
+def reserved_words() -> frozenset[str]:
+    """What a coined word must not be: one that a database may have by another way."""
+    nouns = (
+        words for role in DOMAINS.values() for domain in role for words in domain.nouns.values()
+    )
+    columns = (words for role in TEXT_COLUMNS.values() for words in role.values())
+    parts = [
+        *nouns,
+        *columns,
+        *map(tuple, NUMBER_COLUMNS.values()),
+        TABLE_MODIFIERS,
+        COLUMN_MODIFIERS,
+    ]
+    return frozenset(word for words in parts for word in words)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberRange:
     """Whole numbers of a column; thresholds in questions are multiples of `step`."""

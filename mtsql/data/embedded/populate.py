@@ -46,18 +46,21 @@ def database_id(domain: Domain, number: int) -> str:
     return f"{domain.name}_{number}"
 
 
-def make_instance(domain: Domain, number: int, *, seed: int) -> Instance:
+def make_instance(domain: Domain, number: int, *, seed: int, coins: bool = False) -> Instance:
     """Make instance `number` (from 1) of a domain.
 
     Instances come in pairs (1 and 2, 3 and 4 ...): both have the same schema and the same values in
     each column, and store them the opposite way. So a value in a question is stored in title case
     in exactly half of the databases that hold it, and a schema says nothing about it either: no
     policy can learn the form by heart, only by looking.
+
+    Args:
+        coins: see `make_layout`.
     """
     pair, is_second = divmod(number - 1, 2)
     shared = Random(f"{seed}/{domain.name}/pair/{pair}")
     own = Random(f"{seed}/{domain.name}/{number}")
-    layout = make_layout(domain, shared)
+    layout = make_layout(domain, shared, coins=coins)
     conventions: dict[Ref, Convention] = {}
     values: dict[Ref, list[str]] = {}
     for table in layout.tables:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from actors.learner.sft import Checkpoint, settle
 from actors.learner.sft_dataset import DrawnDataset, TokenDataset
-from actors.learner.sft_rows import stored_rows, validation_dialogues, write_rows
+from actors.learner.sft_rows import learned_history, stored_rows, validation_dialogues, write_rows
 from actors.rollout.codec import codec_for, load_tokenizer
 from actors.rollout.play import Sampled
 from actors.rollout.player import player_of
@@ -153,6 +153,34 @@ def test_a_mistake_is_shown_and_need_not_be_learned(data: Path, tmp_path: Path) 
         # What is left out still stands in the row.
         assert kept.trajectory.steps[0].message in tokenizer.decode(row["input_ids"])
     assert num_left_out > 3
+
+
+def test_the_sql_of_earlier_turns_can_be_learned_with_the_end_of_its_line(
+    data: Path, tmp_path: Path
+) -> None:
+    warm_start = WarmStartConfig(trajectories_per_turn=1, learn_history=True)
+    tokenizer = load_tokenizer(prepare_rows(recipe(data), warm_start, WarmStartFolder(tmp_path)))
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    golds = {one.trajectory.turn_id: one.gold_sql for one in stored(tmp_path)}
+    lengths: list[int] = []
+    for row, kept in zip(rows, stored(tmp_path), strict=True):
+        num_prompt = len(kept.tokens.prompt_ids)
+        pairs = list(zip(row["input_ids"], row["loss_mask"], strict=True))
+        learned = tokenizer.decode([one for one, mask in pairs[:num_prompt] if mask])
+        dialogue, _, index = kept.trajectory.turn_id.rpartition("/")
+        earlier = [golds[f"{dialogue}/{number}"] for number in range(int(index))]
+        # The first token of a query holds the blank before it.
+        assert learned == "".join(f" {sql}\n" for sql in earlier)
+        assert [mask for _, mask in pairs[num_prompt:]] == list(kept.tokens.response_mask)
+        lengths.append(len(earlier))
+    assert max(lengths) >= 2
+
+
+def test_what_a_prompt_does_not_show_is_not_learned() -> None:
+    # One id a character; the second answer is shown otherwise.
+    text = "s\nq: x a: A B\nq: y a: C\nq: z"
+    mask = learned_history([ord(one) for one in text], ["A B", "D", "C"], chr)
+    assert [one for one, learned in zip(text, mask, strict=True) if learned] == [*"A B\n", *"C\n"]
 
 
 @pytest.mark.parametrize("dialect", ["mtsql_r1", "cocte", "short_horizon"])

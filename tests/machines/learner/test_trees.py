@@ -63,39 +63,6 @@ def test_a_branch_that_only_a_later_trajectory_learns_has_its_copy_too():
     assert held(tree) == ([1, 4, 1, 6, 7], [0, 1, 0, 1, 2], [0, 1, 0, 1, 0])
 
 
-def test_a_prompt_counts_as_much_as_it_is_told_to() -> None:
-    # Prompts 1 2 3 and 1 2 4, answers 7 and 8; a reply (5) before 9 is no prompt.
-    rows = [
-        SFTRow(
-            db_id="db",
-            dialogue_id="d",
-            input_ids=np.array(ids, np.int32),
-            loss_mask=np.array(mask, np.int8),
-            num_prompt=3,
-        )
-        for ids, mask in [([1, 2, 3, 7, 5, 9], [0, 0, 0, 1, 0, 1]), ([1, 2, 4, 8], [0, 0, 0, 1])]
-    ]
-    assert merged(rows[:1]).loss_weight.tolist() == [0, 0, 0, 1, 0, 1]
-    assert merged(rows[:1], 0.5).loss_weight.tolist() == [0, 0.5, 0.5, 1, 0, 1]
-    # 4 is predicted from a copy of 2 now, as it counts.
-    tree = merged(rows, 0.5)
-    assert tree.input_ids.tolist() == [1, 2, 3, 7, 5, 9, 2, 4, 8]
-    assert tree.loss_weight.tolist() == [0, 0.5, 0.5, 1, 0, 1, 0, 0.5, 1]
-    assert tree.loss_mask.tolist() == [0, 0, 0, 1, 0, 1, 0, 0, 1]
-    # What one trajectory shows as history and another one learns counts as learned.
-    [first, second] = (
-        rows[0],
-        SFTRow(
-            db_id="db",
-            dialogue_id="d",
-            input_ids=np.array([1, 2, 3, 7, 6], np.int32),
-            loss_mask=np.array([0, 0, 0, 0, 1], np.int8),
-            num_prompt=4,
-        ),
-    )
-    assert merged([first, second], 0.5).loss_weight.tolist() == [0, 0.5, 0.5, 1, 0, 1, 0, 1]
-
-
 def test_the_first_token_of_a_trajectory_cannot_be_learned():
     with pytest.raises(ValueError, match="d: the first token cannot be learned"):
         row([1, 2], [1, 1])
@@ -193,7 +160,7 @@ def test_a_model_learns_the_same_from_trees_as_from_trajectories(max_tokens):
 
     # All rows end to end, as the trainer packs them.
     model.set_attn_implementation(NAME)
-    columns = [[getattr(one, name) for one in trees] for name in TokenDataset.COLUMNS.values()]
+    columns = [[getattr(one, name) for one in trees] for name in TokenDataset.NAMES]
     pack = [torch.from_numpy(np.concatenate(one).astype("int64")) for one in columns]
     together = summed_loss(model, *pack)
     assert together.item() == pytest.approx(apart.item(), rel=1e-5)

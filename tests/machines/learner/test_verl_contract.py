@@ -324,29 +324,12 @@ def test_our_rows_are_the_dataset_that_verl_makes(tmp_path: Path) -> None:
     from verl.trainer.sft_trainer import create_sft_dataset
 
     rows = tmp_path / "rows.parquet"
-    row = {"input_ids": [[5, 6, 7]], "position_ids": [[0, 1, 2]], "loss_weight": [[0, 0.5, 1]]}
+    row = {"input_ids": [[5, 6, 7]], "position_ids": [[0, 1, 2]], "loss_mask": [[0, 1, 1]]}
     pq.write_table(pa.table(row), rows)
     dataset: Any = create_sft_dataset(str(rows), sft("cpu").data, None, None)
     assert type(dataset).__name__ == "TokenDataset"
     assert dataset[0]["input_ids"].tolist() == [5, 6, 7]
-    assert dataset[0]["loss_mask"].tolist() == [0, 0.5, 1]
-
-
-def test_the_loss_weighs_each_token_as_the_rows_say() -> None:
-    import torch
-    from tensordict import TensorDict
-    from verl.utils import tensordict_utils
-    from verl.workers.utils.losses import sft_loss
-
-    # Log-probabilities stand at the place before their token; the last place predicts nothing.
-    scores = torch.nested.as_nested_tensor([torch.tensor([-2.0, -3.0, 9.0])], layout=torch.jagged)
-    weights = torch.nested.as_nested_tensor([torch.tensor([0.0, 0.5, 1.0])], layout=torch.jagged)
-    batch = TensorDict({"loss_mask": weights}, batch_size=1)
-    tensordict_utils.assign_non_tensor(batch, dp_size=1, batch_num_tokens=1.5)
-    no_config: Any = None
-    loss, _ = sft_loss(no_config, {"log_probs": scores}, batch)
-    # Half of 2 and all of 3, by one and a half tokens.
-    assert loss.item() == pytest.approx(4 / 1.5)
+    assert dataset[0]["loss_mask"].tolist() == [0, 1, 1]
 
 
 def test_rl_lands_where_verl_reads_it() -> None:
