@@ -119,7 +119,7 @@ def generate(
         ("test_unseen_db", num_test_unseen_db, "known", HELD_OUT_INSTANCES),
         ("test_ood", num_test_ood, "unseen", UNSEEN_INSTANCES),
         ("valid", num_valid, "known", VALID_INSTANCES),
-        ("train", num_train, "known", (*TRAIN_INSTANCES, *COINED_INSTANCES)),
+        ("train", num_train, "known", _mixed(TRAIN_INSTANCES, COINED_INSTANCES)),
     )
     with staging_folder(out) as folder, ExitStack() as connections:
         worlds: dict[str, _World] = {}
@@ -158,6 +158,12 @@ def generate(
             databases={db_id: worlds[db_id].path for db_id in sorted(worlds)},
             schemas=[worlds[db_id].schema for db_id in sorted(worlds)],
         )
+
+
+def _mixed(known: Sequence[int], coined: Sequence[int]) -> tuple[int, ...]:
+    """A known one, then two coined ones, and so on: any beginning has both in their shares."""
+    pairs = zip(coined[::2], coined[1::2], strict=True)
+    return tuple(one for first, pair in zip(known, pairs, strict=True) for one in (first, *pair))
 
 
 def _new_dialogue(
