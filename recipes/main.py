@@ -17,6 +17,7 @@ import mtsql
 from mtsql.errors import UserError
 from recipes.commands import (
     bench,
+    cocte,
     data,
     doctor,
     evaluate,
@@ -42,6 +43,7 @@ COMMANDS = (
     play,
     sql,
     score,
+    cocte,
     bench,
     report,
     rescore,

@@ -1,0 +1,1 @@
+"""Chains of views for gold queries, and a look into a chain."""
