@@ -165,9 +165,14 @@ def prepare_rows(
     histories: dict[str, list[int]] = {}
     if warm_start.learn_history:
         text_of = cache(lambda one: tokenizer.decode([one]))
-        for turn_id, ids in prompt_ids.items():
-            shown = [neutral(past.sql) for past in by_turn[turn_id].history]
-            histories[turn_id] = learned_history(ids, shown, text_of)
+        # The last turn shows all SQL before it: one row of each dialogue learns it.
+        last_turns = {
+            spec.dialogue_id: spec for spec in sorted(specs, key=lambda one: one.turn_index)
+        }
+        for spec in last_turns.values():
+            turn_id = spec.turn.turn_id
+            shown = [neutral(past.sql) for past in spec.history]
+            histories[turn_id] = learned_history(prompt_ids[turn_id], shown, text_of)
     label = Label(policy="scripted", split="train", history_mode=config.environment.history)
     attempts: list[Attempt] = []
     rows: list[SFTRow] = []
@@ -188,7 +193,7 @@ def prepare_rows(
             label=label,
             group=trajectory.turn_id,
         )
-        prompt = histories.get(trajectory.turn_id, ())
+        prompt = histories.pop(trajectory.turn_id, ())
         rows.append(sft_row(attempt, learned, prompt))
         if tokens.num_tokens > warm_start.max_tokens:
             continue

@@ -91,8 +91,8 @@ class WarmStartConfig(FineTuneConfig):
     follows them is learned. Where no policy could know better, as in the demo, they are its
     honest guess; a policy that reads makes enough mistakes of its own."""
     learn_history: bool = False
-    """Learn the SQL of earlier turns in the prompt, too (`compact`): several answers to learn from
-    in a row of one turn. They spell values as the database does, which the agent finds out."""
+    """Learn the SQL of earlier turns in the prompt of a dialogue's last turn, too (`compact`): for
+    few tokens more, another example of each query. It spells values as the database does."""
     corrections_per_turn: NonNegativeInt = 0
     """More trajectories for each turn that invites a wrong value, always looked at and corrected.
     The warm start learns their corrections only: they teach how to correct, not how often to

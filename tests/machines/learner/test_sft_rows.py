@@ -162,13 +162,15 @@ def test_the_sql_of_earlier_turns_can_be_learned_with_the_end_of_its_line(
     tokenizer = load_tokenizer(prepare_rows(recipe(data), warm_start, WarmStartFolder(tmp_path)))
     rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     golds = {one.trajectory.turn_id: one.gold_sql for one in stored(tmp_path)}
+    last = {one.dialogue_id: one.trajectory.turn_id for one in stored(tmp_path)}
     lengths: list[int] = []
     for row, kept in zip(rows, stored(tmp_path), strict=True):
         num_prompt = len(kept.tokens.prompt_ids)
         pairs = list(zip(row["input_ids"], row["loss_mask"], strict=True))
         learned = tokenizer.decode([one for one, mask in pairs[:num_prompt] if mask])
         dialogue, _, index = kept.trajectory.turn_id.rpartition("/")
-        earlier = [golds[f"{dialogue}/{number}"] for number in range(int(index))]
+        is_last = last[kept.dialogue_id] == kept.trajectory.turn_id
+        earlier = [golds[f"{dialogue}/{number}"] for number in range(int(index) * is_last)]
         # The first token of a query holds the blank before it.
         assert learned == "".join(f" {sql}\n" for sql in earlier)
         assert [mask for _, mask in pairs[num_prompt:]] == list(kept.tokens.response_mask)
