@@ -16,6 +16,7 @@ real pool; none changes or makes a file, and the pool answers afterwards.
 - runaways: endless recursion, cross joins, huge ranges
 - bombs inside one function: where no engine looks at its interrupt; the worker is killed
 - growth: rows, cells, bytes, one value, sorts, memory
+- kept views: their names, columns and rows; no way to what another chain keeps
 - nesting and length: parentheses, compound selects, lists, long texts
 - text tricks: NUL, surrogates, zero-width characters, look-alikes, unterminated quotes
 - mistakes: columns, tables, functions and syntax get a typed error and no path of the host
@@ -33,6 +34,7 @@ server; databases that SQLAlchemy reaches beyond these three, of which
     lane      a group of workers; quick queries do not wait for slow ones
     process   worker processes, forked from a template, killed when they overrun
     worker    what runs in such a process: an engine for each database
+    kept      rows of a chain's views, for the next query on them
     engines   which engine reads which database
     remote    the pool of this machine for its other processes, over a socket
 """

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mtsql.sql.cache import CacheKey
-from mtsql.sql.records import QueryResult
+from mtsql.sql.records import QueryResult, ViewText
 from mtsql.sql.wire import decode
 
 
@@ -66,6 +66,7 @@ class Job:
     db_id: str
     identity: tuple[int, int]
     key: CacheKey
+    views: tuple[ViewText, ...] = ()
     waiters: list[tuple[Sink, int]] = field(default_factory=list[tuple[Sink, int]])
     has_slot: bool = True
     """It counts among those that may be in flight."""
@@ -81,7 +82,7 @@ class Job:
     def row(self) -> tuple[Any, ...]:
         """As a worker gets it."""
         _, sql, limits = self.key
-        return (self.job_id, self.db_id, self.identity, sql, limits)
+        return (self.job_id, self.db_id, self.identity, sql, limits, self.views)
 
     def is_wanted(self) -> bool:
         return any(sink.is_open for sink, _ in self.waiters)

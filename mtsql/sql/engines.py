@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from mtsql.errors import DataError
 from mtsql.sql.engine import CannotOpenError, Engine
+from mtsql.sql.kept import KeptRoom
 from mtsql.sql.sqlite_engine import SqliteEngine, unmerged_file, why_sqlite_fails
 from mtsql.sql.unreadable import EngineName, why_no_database, why_no_file
 
@@ -34,12 +35,13 @@ def file_of(address: str | Path) -> Path | None:
     return Path(unquote(url["rest"].partition("?")[0].removeprefix("/")))
 
 
-def open_engine(address: str | Path, *, memory_bytes: int) -> Engine:
+def open_engine(address: str | Path, *, memory_bytes: int, room: KeptRoom | None = None) -> Engine:
     """A warm read-only connection.
 
     Args:
         memory_bytes: for DuckDB's data. SQLite's heap has one limit for the whole process, and a
             server has its own.
+        room: for the rows of views, where the engine can keep them (SQLite); None: for none.
 
     Raises:
         CannotOpenError: the database cannot be opened; the text says why.
@@ -54,7 +56,7 @@ def open_engine(address: str | Path, *, memory_bytes: int) -> Engine:
         if why:
             raise CannotOpenError(why)
         try:
-            return SqliteEngine(path)
+            return SqliteEngine(path, room)
         except sqlite3.Error as error:
             raise CannotOpenError(why_sqlite_fails(error)) from error
     from mtsql.sql.duckdb_engine import DuckdbEngine

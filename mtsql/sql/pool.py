@@ -23,7 +23,7 @@ from mtsql.sql.calls import Call, Job, Sink
 from mtsql.sql.engine import ENGINE_CRASH, ErrorKind, failed
 from mtsql.sql.lane import MAX_BACKOFF_S, TICK_S, Lane
 from mtsql.sql.process import Template, WorkerSpec
-from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus, ViewText
 from mtsql.sql.registry import LOOK_EVERY_S, Database
 from mtsql.sql.wire import RequestRow, encode, request_row
 
@@ -208,7 +208,7 @@ class LocalPool:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             raise RuntimeError("start the pool in the loop that uses it: async with LocalPool(...)")
-        for number, db_id, sql, limits in requests:
+        for number, db_id, sql, limits, views in requests:
             database = self._databases.get(db_id)
             if database is None or self._is_closed:
                 self._num_rejected += 1
@@ -226,7 +226,7 @@ class LocalPool:
                 self._num_cached += 1
                 sink.fill(number, payload)
             else:
-                await self._join(key, database, sink, number)
+                await self._join(key, database, sink, number, views)
 
     def stats(self) -> PoolStats:
         return PoolStats(
@@ -286,7 +286,14 @@ class LocalPool:
         message = f"unknown database {db_id!r}: the pool knows {num_known} databases"
         return _fault(ErrorKind.UNKNOWN_DATABASE, message)
 
-    async def _join(self, key: CacheKey, database: Database, sink: Sink, number: int) -> None:
+    async def _join(
+        self,
+        key: CacheKey,
+        database: Database,
+        sink: Sink,
+        number: int,
+        views: tuple[ViewText, ...],
+    ) -> None:
         """Wait with others for the query if it is in flight, else queue it."""
         job = self._in_flight.get(key)
         if job is None:
@@ -300,6 +307,7 @@ class LocalPool:
                     db_id=database.db_id,
                     identity=database.identity,
                     key=key,
+                    views=views,
                     waiters=[(sink, number)],
                 )
                 self._in_flight[key] = job

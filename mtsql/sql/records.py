@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Protocol
 
 Cell = int | float | str | bytes | None
+ViewText = tuple[str, str]
+"""(name as SQL reads it, SQL) of one view of a chain."""
 
 
 class QueryStatus(StrEnum):
@@ -47,6 +49,10 @@ class QueryRequest:
     """A name in the pool's registry; never part of a path."""
     sql: str
     limits: QueryLimits = QueryLimits()
+    views: tuple[ViewText, ...] = ()
+    """The chain that `sql` is composed of, the last being its query, where the rows do not depend
+    on how the database goes about it: then views that were run before need not run again. ():
+    whatever is run is `sql`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

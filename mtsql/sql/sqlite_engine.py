@@ -11,7 +11,9 @@ import os
 import re
 import sqlite3
 import time
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -25,12 +27,15 @@ from mtsql.sql.engine import (
     refuse_text,
     stopped_after,
 )
+from mtsql.sql.kept import KeptRoom, KeptViews
 from mtsql.sql.quoting import quote_name
-from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
+from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus, ViewText
 from mtsql.sql.sqlite_refusal import COMMENTS, explain_refusal
 
 STEPS_PER_CHECK = 1000
 """VM steps between two looks at budget and clock: about 13 us, at no cost one can measure."""
+KEEP_LIMITS = QueryLimits(timeout_s=0.5, max_bytes=1 << 30)
+"""Of keeping a view's rows: far more than the largest result takes."""
 _MOST_BYTES = (1 << 31) - 1  # SQLite takes no larger number
 
 ALLOWED_ACTIONS = frozenset(
@@ -142,8 +147,12 @@ class SqliteEngine:
 
     NOT_ENFORCED: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, path: Path) -> None:
-        """Raises sqlite3.Error when the file cannot be opened as a database."""
+    def __init__(self, path: Path, room: KeptRoom | None = None) -> None:
+        """Raises sqlite3.Error when the file cannot be opened as a database.
+
+        Args:
+            room: for the rows of views; None: none are kept.
+        """
         self._path = path
         self._ticks_left = 0
         self._deadline_s = 0.0
@@ -171,18 +180,27 @@ class SqliteEngine:
         for category, limit in CONNECTION_LIMITS.items():
             self._connection.setlimit(category, limit)
         self._connection.set_authorizer(self._authorize)
-        self._steps_per_check = 0
+        self._steps_per_check: int = 0
+        self.kept = KeptViews(self._connection, room or KeptRoom(0))
+        self._readable: frozenset[str] = frozenset()
+        """Kept tables that the statement under way may read."""
 
     def close(self) -> None:
+        self.kept.close()
         self._connection.close()
 
-    def execute(self, sql: str, limits: QueryLimits) -> QueryResult:
+    def execute(
+        self, sql: str, limits: QueryLimits, *, started_s: float | None = None
+    ) -> QueryResult:
         """Run one statement under `limits`; errors, refusals and interrupts are results.
 
         The step budget is kept to within `STEPS_PER_CHECK` steps and is the same on every machine;
         `elapsed_s` is wall time from the first look at the text to the last row.
+
+        Args:
+            started_s: when the time limit began, on the monotonic clock; None: now.
         """
-        started_s = time.monotonic()
+        started_s = time.monotonic() if started_s is None else started_s
         refusal = refuse_text(sql, limits)
         if refusal is not None:
             return refusal
@@ -196,6 +214,61 @@ class SqliteEngine:
         finally:
             cursor.close()
         return result
+
+    def execute_view(self, sql: str, views: Sequence[ViewText], limits: QueryLimits) -> QueryResult:
+        """Run the last view of a chain on top of those before it, without computing them again
+        where their rows are kept; and keep its own.
+
+        Rows of a whole result are those that `sql`, the composed query, gives. Whatever else comes
+        of kept rows (an error, a limit met, a result that is cut) is not told: the composed query
+        is run for it, in what is left of the time. A chain has one budget of work: what kept views
+        took counts.
+        """
+        started_s = time.monotonic()
+        on_kept = self.kept.rewrite(views)
+        if on_kept is not None:
+            left = max(1, limits.max_vm_steps - on_kept.num_steps)
+            self._readable = on_kept.tables
+            result = self.execute(
+                on_kept.sql, replace(limits, max_vm_steps=left), started_s=started_s
+            )
+            self._readable = frozenset()
+            if result.status is QueryStatus.OK and not result.truncated:
+                num_steps = on_kept.num_steps + self._num_steps(left)
+                self._keep(views, result, num_steps)
+                return result
+        result = self.execute(sql, limits, started_s=started_s)
+        if result.status is QueryStatus.OK:
+            self._keep(views, result, self._num_steps(limits.max_vm_steps))
+        return result
+
+    def _num_steps(self, granted: int) -> int:
+        """What the statement that ran last took, to within `STEPS_PER_CHECK`."""
+        return max(0, granted - max(self._ticks_left, 0) * self._steps_per_check)
+
+    def _keep(self, views: Sequence[ViewText], result: QueryResult, num_steps: int) -> None:
+        if not self.kept.is_worth(views, result, num_steps):
+            return
+        self._arm(KEEP_LIMITS, time.monotonic())
+        # Whatever goes wrong here, the rows are computed again.
+        with suppress(sqlite3.Error, sqlite3.Warning, UnicodeError, MemoryError):
+            kinds = self.kept.kinds(views, result.columns)
+            if kinds is not None:
+                with self._writable():
+                    self.kept.keep(views, result, kinds, num_steps=num_steps)
+
+    @contextmanager
+    def _writable(self) -> Generator[None]:
+        """For our own statements; the file stays read-only, as it was opened so."""
+        self._connection.set_authorizer(None)
+        try:
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 1)
+            self._connection.execute("PRAGMA query_only = OFF")
+            yield
+        finally:
+            self._connection.execute("PRAGMA query_only = ON")
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+            self._connection.set_authorizer(self._authorize)
 
     def _connect_virtual_tables(self) -> None:
         """Before the authorizer exists: SQLite declares each of them with an inner CREATE TABLE.
@@ -248,6 +321,9 @@ class SqliteEngine:
         if action == sqlite3.SQLITE_PRAGMA and (first, second) == ("data_version", None):
             return sqlite3.SQLITE_OK  # a plain read, which full-text tables make by themselves
         if action not in ALLOWED_ACTIONS:
+            self._refused = self._refused or (action, first or "")
+            return sqlite3.SQLITE_DENY
+        if database == self.kept.schema and first not in self._readable:
             self._refused = self._refused or (action, first or "")
             return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in FORBIDDEN_FUNCTIONS:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus
+from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatus, ViewText
 
 Row = tuple[Any, ...]
 LimitsRow = tuple[float, int, int, int, int, int]
-RequestRow = tuple[int, str, str, LimitsRow]
-"""(number that the reply bears, db_id, sql, limits)"""
+RequestRow = tuple[int, str, str, LimitsRow, tuple[ViewText, ...]]
+"""(number that the reply bears, db_id, sql, limits, views)"""
 STATUSES = {status.value: status for status in QueryStatus}
 HEADER_BYTES = 4
 MARSHAL_VERSION = 2
@@ -25,7 +25,7 @@ MARSHAL_VERSION = 2
 
 
 def request_row(number: int, request: QueryRequest) -> RequestRow:
-    return (number, request.db_id, request.sql, limits_row(request.limits))
+    return (number, request.db_id, request.sql, limits_row(request.limits), request.views)
 
 
 def limits_row(limits: QueryLimits) -> LimitsRow:

@@ -2,10 +2,11 @@
 
 Forked from `mtsql.sql.template` with one socket. The first message is the registry {db_id: address}
 and is answered with the process id; each later one is a list of jobs (job_id, db_id, identity, sql,
-limits). Each job is answered at once with (job_id, payload, whether it would end so again), or with
-(job_id, None, False) when it needs more than the worker's lane grants (see `mtsql.sql.lane`). True
-and False go before and after a database is opened: that time is not the query's. A worker dies with
-its parent: the kernel kills it, and an idle one reads the end of its socket.
+limits, views). Each job is answered at once with (job_id, payload, whether it would end so again),
+or with (job_id, None, False) when it needs more than the worker's lane grants (see
+`mtsql.sql.lane`). True and False go before and after a database is opened: that time is not the
+query's. A worker dies with its parent: the kernel kills it, and an idle one reads the end of its
+socket.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ import resource
 import socket
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -23,7 +24,9 @@ from typing import TYPE_CHECKING
 from mtsql.sql.cache import is_repeatable
 from mtsql.sql.engine import CannotOpenError, Engine, ErrorKind
 from mtsql.sql.engines import open_engine
-from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus
+from mtsql.sql.kept import KeptRoom
+from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus, ViewText
+from mtsql.sql.sqlite_engine import SqliteEngine
 from mtsql.sql.wire import FrameReader, encode, frame, limits_from
 
 if TYPE_CHECKING:  # it loads asyncio, which a worker has no use for
@@ -34,6 +37,8 @@ HEAP_SHARE = 0.75
 """Of the process's memory for SQLite's heap: it fails first, and as an error of one query."""
 DUCKDB_SHARE = 0.4
 """The same for DuckDB, whose library and threads take address space in addition to the data."""
+KEPT_SHARE = 0.05
+"""Of the process's memory for the rows of views."""
 M_ARENA_MAX = -8
 """From malloc.h."""
 RECV_BYTES = 1 << 18
@@ -47,11 +52,13 @@ class EngineShelf:
     ) -> None:
         """
         Args:
+            memory_bytes: of the process.
             tell: called with True before a database is opened and with False after it.
         """
         self._addresses = addresses
         self._tell = tell
-        self._memory_bytes = memory_bytes
+        self._memory_bytes = int(memory_bytes * DUCKDB_SHARE)
+        self._room = KeptRoom(int(memory_bytes * KEPT_SHARE))
         self._engines: OrderedDict[str, tuple[Identity, Engine]] = OrderedDict()
 
     def get(self, db_id: str, identity: "Identity") -> Engine:
@@ -64,7 +71,9 @@ class EngineShelf:
             self._engines.pop(db_id)[1].close()
         self._tell(True)
         try:
-            engine = open_engine(self._addresses[db_id], memory_bytes=self._memory_bytes)
+            engine = open_engine(
+                self._addresses[db_id], memory_bytes=self._memory_bytes, room=self._room
+            )
         finally:
             self._tell(False)
         self._engines[db_id] = (identity, engine)
@@ -80,6 +89,7 @@ def run_job(
     sql: str,
     limits: QueryLimits,
     lane: QueryLimits,
+    views: Sequence[ViewText] = (),
 ) -> QueryResult | None:
     """Run one job within both limits; None when only the lane's own limit stopped it."""
     granted = grant(limits, lane)
@@ -94,7 +104,10 @@ def run_job(
             kind=ErrorKind.DATABASE_UNREADABLE,
             message=f"database {db_id!r} cannot be opened{reason}",
         )
-    result = engine.execute(sql, granted)
+    if views and isinstance(engine, SqliteEngine):
+        result = engine.execute_view(sql, views, granted)
+    else:  # other engines keep no views: they compute the whole chain
+        result = engine.execute(sql, granted)
     if result.kind == ErrorKind.STEPS and granted.max_vm_steps < limits.max_vm_steps:
         return None
     if result.kind == ErrorKind.TIMEOUT and granted.timeout_s < limits.timeout_s:
@@ -126,13 +139,13 @@ def _serve(connection: socket.socket, lane: QueryLimits, memory_bytes: int) -> N
             if shelf is None:
                 shelf = EngineShelf(
                     message,
-                    memory_bytes=int(memory_bytes * DUCKDB_SHARE),
+                    memory_bytes=memory_bytes,
                     tell=lambda is_opening: connection.sendall(frame(is_opening)),
                 )
                 connection.sendall(frame(os.getpid()))
                 continue
-            for job_id, db_id, identity, sql, limits in message:
-                result = run_job(shelf, db_id, identity, sql, limits_from(limits), lane)
+            for job_id, db_id, identity, sql, limits, views in message:
+                result = run_job(shelf, db_id, identity, sql, limits_from(limits), lane, views)
                 connection.sendall(_reply(job_id, result))
 
 
