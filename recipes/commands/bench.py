@@ -54,6 +54,12 @@ def add(commands: Commands) -> None:
     _add_count(parser, "--dialogues", 64, "at a time")
     _add_runs(parser)
 
+    text = "chains of views, run view by view, compared with their composed queries"
+    parser = add_command(parts, "cocte", cocte, text)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="prepared (default: embedded)")
+    _add_count(parser, "--queries", 500, "golds of train")
+    _add_runs(parser)
+
     text = "a self-taught round's sampling compared with vLLM generating the same tokens"
     parser = add_command(parts, "sampling", sampling, text)
     add_recipe(parser)
@@ -120,6 +126,18 @@ def env(arguments: argparse.Namespace) -> int:
     from recipes.bench.env import run
 
     run(num_dialogues=arguments.dialogues, num_runs=arguments.runs, as_json=arguments.json)
+    return 0
+
+
+def cocte(arguments: argparse.Namespace) -> int:
+    from recipes.bench.cocte import run
+
+    run(
+        arguments.data,
+        num_queries=arguments.queries,
+        num_runs=arguments.runs,
+        as_json=arguments.json,
+    )
     return 0
 
 

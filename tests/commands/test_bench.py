@@ -55,6 +55,15 @@ def test_the_selection_bench_gives_every_figure(capsys: pytest.CaptureFixture[st
         assert figures[name] > 0
 
 
+def test_the_cocte_bench_gives_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "cocte", "--queries", "20", "--runs", "1", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["num_different"] == 0
+    assert figures["num_chains"] > 5
+    assert figures["mean_views"] >= 2
+    assert figures["cost_ratio"] > figures["cost_ratio_kept"] > 0
+
+
 @pytest.mark.slow
 def test_the_sampling_bench_gives_every_figure(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
