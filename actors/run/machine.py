@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 from actors.cpu.environment import cpu_environment
-from mtsql.config.machine import Device
+from mtsql.config.machine import Device, multiplies_bfloat16
 from mtsql.config.run import RunConfig
 from mtsql.errors import MachineError
 
@@ -28,8 +28,19 @@ def device_of(config: RunConfig) -> Device:
     """`cpu` or `gpu`, as the recipe asks or as the machine is.
 
     Raises:
-        MachineError: the recipe asks for a GPU, and this machine starts its own Ray and has no GPU.
+        MachineError: the recipe asks for a GPU, and this machine starts its own Ray and has no GPU;
+            or it asks for a number format that this machine's CPU has no instructions for.
     """
+    device = _device_of(config)
+    if device == "cpu" and config.machine.dtype == "bfloat16" and not multiplies_bfloat16():
+        raise MachineError(
+            "machine.dtype is bfloat16, but this CPU has no instructions for it (AVX-512) and "
+            "would be many times slower than with float32: set machine.dtype=auto"
+        )
+    return device
+
+
+def _device_of(config: RunConfig) -> Device:
     wanted = config.machine.device
     if wanted == "auto":
         return "gpu" if has_gpu() else "cpu"

@@ -1,5 +1,7 @@
 """Where a run runs, and with how much of it."""
 
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from pydantic import (
@@ -16,6 +18,20 @@ Dtype = Literal["float32", "bfloat16"]
 """A number format."""
 
 
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions with which torch multiplies bfloat16.
+
+    Without them (AVX-512 on x86, BF16 on ARM) it is 10 to 70 times as slow as float32.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    words = set(text.split())
+    return {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= words or "bf16" in words
+
+
 class MachineConfig(Section):
     """Where it runs."""
 
@@ -27,11 +43,12 @@ class MachineConfig(Section):
     """On a CPU machine: learner ranks."""
     learner_threads: PositiveInt = 2
     """On a CPU machine: threads of the learner, which its ranks share, and of vLLM's engine."""
-    dtype: Dtype | None = None
+    dtype: Dtype | Literal["auto"] | None = None
     """Number format in which vLLM and, on a CPU, the learner compute; a GPU's learner takes
     bfloat16. Weights and optimizer states are float32 for either. None: bfloat16 on a GPU, float32
-    on a CPU, where bfloat16 is faster from some 100 million parameters on and log-probabilities of
-    learner and vLLM then agree to about 0.01 only."""
+    on a CPU. `auto`: bfloat16 on a CPU, too, if it has instructions for it (AVX-512), which pays
+    from some 100 million parameters on; log-probabilities of learner and vLLM then agree to about
+    0.01 only."""
     rollout_memory_share: PositiveFloat = Field(default=0.6, le=1)
     """Share of a GPU's memory for vLLM's weights and cache."""
     rollout_cache_gb: PositiveInt = 1
@@ -47,4 +64,6 @@ class MachineConfig(Section):
 
     def dtype_on(self, device: Device) -> Dtype:
         """The number format that vLLM computes in."""
+        if self.dtype == "auto":
+            return "bfloat16" if device == "gpu" or multiplies_bfloat16() else "float32"
         return self.dtype or ("float32" if device == "cpu" else "bfloat16")
