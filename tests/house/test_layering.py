@@ -22,6 +22,7 @@ VERL_FILES = (
     "actors/cpu/vllm_worker.py",
     "actors/learner/agent_loop.py",
     "actors/learner/rl.py",
+    "actors/learner/rl_engine.py",
     "actors/learner/sft_trainer.py",
     "actors/learner/trainer.py",
 )
