@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from mtsql.chains.chain import Chain
+from mtsql.chains.digest import ViewDigest, digest_view, observe_digest
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import PastTurn, TurnSpec
 from mtsql.evaluation.judge import JudgeItem, judge_many
@@ -40,9 +42,20 @@ class TurnDatabase:
         (result,) = await self._run_all([sql])
         return result
 
-    async def observe(self, sql: str, result: QueryResult) -> dict[str, object]:
-        """The result as the agent sees it; of a suspicious one, what the columns store as well."""
-        observation = self._preview(result)
+    async def digest(self, chain: Chain) -> ViewDigest:
+        """The chain run on top of what is kept of it, and what its last view shows."""
+        spec = self._spec
+        return await digest_view(self._executor, spec.db_id, chain, spec.schema, self._limits)
+
+    async def observe(
+        self, sql: str, result: QueryResult, digest: ViewDigest | None = None
+    ) -> dict[str, object]:
+        """The result as the agent sees it; of a suspicious one, what the columns store as well.
+
+        Args:
+            digest: of a view, which begins the observation; None: it is a query.
+        """
+        observation = self._preview(result) if digest is None else self._preview_digest(digest)
         if suspicion(result):
             observation |= await self._stored_values(sql)
         return observation
@@ -102,6 +115,14 @@ class TurnDatabase:
                     if value not in shown:
                         shown.append(value)
         return {"stored": stored} if stored else {}
+
+    def _preview_digest(self, digest: ViewDigest) -> dict[str, object]:
+        return observe_digest(
+            digest,
+            preview_rows=self._config.preview_rows,
+            preview_cell_chars=self._config.preview_cell_chars,
+            preview_chars=self._config.preview_chars,
+        )
 
     def _preview(self, result: QueryResult) -> dict[str, object]:
         return observe_result(

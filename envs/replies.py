@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mtsql.chains.chain import Chain, Proposal
+from mtsql.chains.history import told_views
 from mtsql.dialogue import PastTurn
 from mtsql.query.clauses import clauses
 from mtsql.query.compare import Difference, compare
@@ -62,10 +64,34 @@ def problem(kind: str, message: str) -> Reply:
     return Reply(observation={"error": kind, "message": message}, kind="problem", is_accepted=False)
 
 
-def memory_reply(sql: str, history: Sequence[PastTurn], names: Names, *, is_asked: bool) -> Reply:
+def proposed(before: Proposal | None, after: Proposal) -> Reply:
+    """What became of the chain: views of earlier turns that came in, and views that are gone."""
+    if not isinstance(after, Chain):
+        return OK
+    *others, _ = (view.name for view in after.views)
+    old = [view.name for view in before.views] if isinstance(before, Chain) else []
+    taken = [name for name in others if name not in old]
+    gone = [name for name in old if name not in {view.name for view in after.views}]
+    told: dict[str, object] = {"ok": True}
+    if taken:
+        told["taken"] = taken
+    if gone:
+        told["dropped"] = gone
+    return Reply(observation=told)
+
+
+def memory_reply(
+    sql: str,
+    history: Sequence[PastTurn],
+    names: Names,
+    *,
+    is_asked: bool,
+    shows_chains: bool = False,
+) -> Reply:
     """The dialogue's memory, compared with the proposal.
 
     Args:
+        shows_chains: an earlier query that is a chain is told view by view, too.
         is_asked: the call asked for it; a verdict that has not seen it shows it and is not taken.
     """
     turns = relevant_turns(sql, history, names)
@@ -73,7 +99,9 @@ def memory_reply(sql: str, history: Sequence[PastTurn], names: Names, *, is_aske
     after = clauses(sql, names)
     differences = compare(before, after) if before is not None and after is not None else None
     return Reply(
-        observation=observe_memory(turns, differences),
+        observation=observe_memory(
+            turns, differences, [told_views(turn) for turn in turns] if shows_chains else ()
+        ),
         kind="memory",
         is_accepted=is_asked,
         differences=differences,

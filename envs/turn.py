@@ -11,7 +11,7 @@ from typing import Any
 
 from envs.database import TurnDatabase
 from envs.dialects import RULES
-from envs.dialects.base import Current, ProposalError
+from envs.dialects.base import Current, Known, ProposalError
 from envs.prompts import prompt_messages
 from envs.prompts.schema import shown_hints, shown_schema
 from envs.records import StepResult, Taken, step_of
@@ -24,8 +24,11 @@ from envs.replies import (
     json_reply,
     memory_reply,
     problem,
+    proposed,
 )
-from mtsql.chains.chain import Proposal
+from mtsql.chains.chain import Chain, Proposal
+from mtsql.chains.digest import ViewDigest
+from mtsql.chains.history import earlier_views
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.evaluation.records import Judgement
@@ -82,11 +85,17 @@ class TurnEnv:
         self._database = TurnDatabase(spec, executor, config, limits, rules)
         self._names = names_of(spec.schema)
         self._rules = RULES[config.dialect]
+        self._known = Known(
+            tables=[table.name for table in spec.schema.tables],
+            earlier=earlier_views(spec.history) if self._rules.shows_chains else (),
+        )
         self._dialect = self._rules.wire
         self._max_steps = min(config.max_steps, self.dialect.max_steps or config.max_steps)
         self._steps: list[Step] = []
         self._proposals: list[Proposal] = []
         self._execution: QueryResult | None = None
+        self._digest: ViewDigest | None = None
+        """Of the current proposal, where that is a chain that was run."""
         self._observed: dict[str, object] | None = None
         """The current proposal's result as it was shown."""
         self._has_seen_memory = False
@@ -266,26 +275,30 @@ class TurnEnv:
                 return self._verify_memory(action)
 
     def _propose(self, action: ToolCall) -> Reply:
-        tables = [table.name for table in self._spec.schema.tables]
+        before = self._current
         try:
-            self._proposals.append(self._rules.propose(action, self._current, tables))
+            self._proposals.append(self._rules.propose(action, before, self._known))
         except ProposalError as error:
             return problem("view", str(error))
-        self._execution = self._observed = None
+        self._execution = self._observed = self._digest = None
         self._has_seen_memory = False
-        return OK
+        return proposed(before, self._proposals[-1])
 
     async def _execute(self) -> Reply:
-        sql = self._proposals[-1].sql
+        proposal = self._proposals[-1]
         if self._execution is None:
-            self._execution = await self._database.run(sql)
+            if isinstance(proposal, Chain):
+                self._digest = await self._database.digest(proposal)
+                self._execution = self._digest.result
+            else:
+                self._execution = await self._database.run(proposal.sql)
         result = self._execution
         if result.status is QueryStatus.INFRA_FAULT:
             self._ending = Ending.INFRA_FAULT
             message = result.message or "the executor failed"
             self._fault = Fault(kind=FaultKind.SQL_POOL, message=message)
             return Reply(observation={}, result=result)
-        self._observed = await self._database.observe(sql, result)
+        self._observed = await self._database.observe(proposal.sql, result, self._digest)
         return Reply(observation=self._observed, kind="execution", result=result)
 
     def _verify_execution(self, action: ToolCall) -> Reply:
@@ -306,6 +319,7 @@ class TurnEnv:
             self._spec.history,
             self._names,
             is_asked=action.verdict is None,
+            shows_chains=self._rules.shows_chains,
         )
 
     async def _word(self, taken: Taken, room: RoomLeft) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from envs.replies import Reply, ReplyKind, TextFacts
-from mtsql.chains.chain import Proposal, Query
+from mtsql.chains.chain import Proposal, Query, View
 from mtsql.protocol import Action, ActionName, Dialect, ParseFailure, ToolCall
 from mtsql.query.names import Names
 from mtsql.query.same import same_statement
@@ -27,7 +27,16 @@ class Current:
     """No message follows this one."""
 
 
-def query_of(call: ToolCall, current: Proposal | None, tables: Collection[str]) -> Proposal:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a proposal may read besides the current one."""
+
+    tables: Collection[str]
+    earlier: Sequence[View] = ()
+    """Views of earlier turns, the latest turn first; each may read those before it in its turn."""
+
+
+def query_of(call: ToolCall, current: Proposal | None, known: Known) -> Proposal:
     """The SQL as it was written."""
     return Query(call.sql or "")
 
@@ -49,8 +58,8 @@ class Rules:
     """How a turn is played in one dialect; the defaults are those of `actions`."""
 
     wire: Dialect
-    propose: Callable[[ToolCall, Proposal | None, Collection[str]], Proposal] = query_of
-    """(propose or correct, the current proposal, the tables' names) -> the new proposal.
+    propose: Callable[[ToolCall, Proposal | None, Known], Proposal] = query_of
+    """(propose or correct, the current proposal, what it may read) -> the new proposal.
 
     Raises:
         ProposalError: it cannot stand.
@@ -65,6 +74,8 @@ class Rules:
     """The words of a reply; None: replies are JSON, as they are under the prompt `compact`."""
     read: Callable[[str], dict[str, Any]] = json.loads
     """The data of a reply, for scripted policies."""
+    shows_chains: bool = False
+    """Memory shows an earlier query view by view, and a proposal may read its views."""
     judges_results: bool = True
     """There is a verdict on what an execution shows."""
     view: str | None = None

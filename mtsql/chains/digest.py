@@ -17,6 +17,7 @@ from typing import Any
 from sqlglot import exp
 
 from mtsql.chains.chain import Chain
+from mtsql.chains.prefix import request_of
 from mtsql.chains.probes import Probe, ViewWarning, WarningKind, probe_limits, probes
 from mtsql.query.reading import parse_sql
 from mtsql.schema import Schema
@@ -49,7 +50,7 @@ async def digest_view(
     bounds = probe_limits(limits)
     result, *answers = await executor.execute_many(
         [
-            QueryRequest(db_id=db_id, sql=chain.sql, limits=limits),
+            request_of(db_id, chain, limits),
             *(QueryRequest(db_id=db_id, sql=probe.sql, limits=bounds) for probe in asked),
         ]
     )

@@ -45,6 +45,11 @@ class _ViewArguments(BaseModel, frozen=True, extra="forbid"):
     sql: str
 
 
+class _CorrectArguments(SqlArguments, frozen=True, extra="forbid"):
+    name: str | None = None
+    """None: the current view."""
+
+
 class _MemoryArguments(BaseModel, frozen=True, extra="forbid"):
     target: Literal["memory"]
     verdict: Verdict | None = None
@@ -75,7 +80,8 @@ def _read_call(name: ActionName, arguments: dict[str, Any]) -> Action:
             given = _ViewArguments.model_validate(arguments)
             view, sql = given.name.strip(), _view_sql(given.sql)
         case ActionName.CORRECT:
-            sql = _view_sql(SqlArguments.model_validate(arguments).sql)
+            changed = _CorrectArguments.model_validate(arguments)
+            view, sql = changed.name and changed.name.strip(), _view_sql(changed.sql)
         case ActionName.VERIFY:
             memory = _MemoryArguments.model_validate(arguments)
             return ToolCall(name=name, target="memory", verdict=memory.verdict)
@@ -118,7 +124,13 @@ _SCHEMAS = (
         target={"type": "string", "enum": ["memory"]},
         verdict={"type": "string", "enum": ["pass", "fail"]},
     ),
-    tool(ActionName.CORRECT, "Replace the current view.", ("sql",), sql=SQL),
+    tool(
+        ActionName.CORRECT,
+        "Replace the current view, or an earlier one by its name: then those after it are gone.",
+        ("sql",),
+        sql=SQL,
+        name={"type": "string", "description": "The view to replace, if not the current one."},
+    ),
     tool(ActionName.ANSWER, "Give the chain, with its last view as the query."),
 )
 _TOOLS = tools_by_name(_SCHEMAS)

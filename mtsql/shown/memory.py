@@ -39,18 +39,23 @@ _LABELS: Mapping[ClauseName, str] = {
 
 
 def observe_memory(
-    turns: Sequence[PastTurn], differences: Sequence[Difference] | None
+    turns: Sequence[PastTurn],
+    differences: Sequence[Difference] | None,
+    views: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, object]:
     """Relevant earlier turns, most recent first, and what the proposal does to the first of them.
 
     Args:
         differences: None if there is nothing to compare with.
+        views: of each turn, the SQL by name; none where its query is no chain.
     """
     if not turns:
         return {"history": [], "note": "no_history"}
-    observation: dict[str, object] = {
-        "history": [{"q": turn.question, "a": turn.sql} for turn in turns]
-    }
+    told: list[dict[str, object]] = [{"q": turn.question, "a": turn.sql} for turn in turns]
+    for entry, own in zip(told, views, strict=False):
+        if own:
+            entry["views"] = dict(own)
+    observation: dict[str, object] = {"history": told}
     if differences is None:
         return observation | {"note": "not_comparable"}
     for kind in ("kept", "added", "dropped"):
