@@ -16,6 +16,7 @@ from mtsql.chains.distance import chain_distance, different_chains
 from mtsql.chains.reading import ChainError, read_chain
 from mtsql.data.databases import find_databases
 from mtsql.data.reflect import reflect_sqlite
+from mtsql.dialogue import Hardness
 from mtsql.evaluation.em.hardness import hardness
 from mtsql.sql.pool import LocalPool
 from mtsql.sql.records import QueryLimits
@@ -179,11 +180,9 @@ def test_duplicates_go_by_the_distance_of_their_trees():
 def test_figures_count_each_turn(database):
     golds = [GOLD, "SELECT 1", GOLD]
     built = build(database, *golds)
+    labels: list[Hardness] = ["hard", "easy", "hard"]
     facts = chain_facts(
-        [
-            (("shops", sql), label)
-            for sql, label in zip(golds, ["hard", "easy", "hard"], strict=True)
-        ],
+        [(("shops", sql), label) for sql, label in zip(golds, labels, strict=True)],
         built,
         wall_s=1.0,
     )

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -206,6 +207,6 @@ def test_a_digest_is_bounded():
     )
     told = tuple(ViewWarning(kind=WarningKind.ALL_NULL, about="x" * 100) for _ in range(50))
     wide = ViewDigest(result=result, num_distinct=(1,) * 50, num_null=(0,) * 50, warnings=told)
-    seen = observe_digest(wide, preview_rows=2, preview_cell_chars=10, preview_chars=40)
+    seen: Any = observe_digest(wide, preview_rows=2, preview_cell_chars=10, preview_chars=40)
     assert len(seen["columns"]) == len(seen["distinct"]) < 50
     assert seen["warnings"] == {"all_null": ["x" * 10 + "…"] * 4}
