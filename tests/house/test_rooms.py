@@ -4,7 +4,7 @@ A room is a folder of a layer, or a file that stands beside them.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -129,3 +129,9 @@ def test_a_layer_explains_every_room(layer: str) -> None:
     text = (ROOT / layer / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)(?:/|\.py)`", text))
     assert {room for room in floors() if room.startswith(layer)} <= {f"{layer}.{n}" for n in named}
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    # Tests are no package: pytest imports a file by its name alone, and refuses the second.
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -223,4 +223,5 @@ def test_golds_of_spider_become_chains_sample() -> None:
     )
     assert facts.share_decomposed > 0.95
     assert facts.share_two_chains > 0.5
-    assert facts.mean_views_medium_up >= 2
+    # Views before the last query: one with it, and two or more where there is something to divide.
+    assert facts.mean_views_medium_up > 1.5

@@ -359,7 +359,7 @@ def test_rl_lands_where_verl_reads_it() -> None:
     assert (rollout.prompt_length, rollout.response_length, rollout.max_model_len) == (
         512,
         384,
-        960,
+        896,
     )
     assert (rollout.enable_sleep_mode, rollout.free_cache_engine) == (False, False)
     assert rollout.calculate_log_probs is True
