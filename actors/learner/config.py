@@ -69,13 +69,12 @@ def _precision(config: RunConfig, device: Device, prefix: str) -> dict[str, Any]
 
 
 def _model(path: Path, device: Device, prefix: str) -> dict[str, Any]:
-    values: dict[str, Any] = {
+    return {
         f"{prefix}.path": str(path),
         f"{prefix}.enable_gradient_checkpointing": device == "gpu",
         # Packs hold no padding.
         f"{prefix}.use_remove_padding": True,
     }
-    return values
 
 
 def _tree_attention(fine_tune: FineTuneConfig, device: Device) -> dict[str, Any]:

@@ -60,11 +60,11 @@ class SharedPromptEngine(FSDPEngineWithLMHead):
         # The mask is as long as the response, and may be as long as the rollout.
         masks = _arrays(micro_batch["loss_mask"])
         tree = tree_of(rollouts)
-        begins = np.cumsum([0, *(len(ids) for ids in rollouts)])
+        begins = micro_batch["input_ids"].offsets()[:-1].numpy()
         from_places: list[np.ndarray] = []
         told: list[np.ndarray] = []
         slots: list[np.ndarray] = []
-        for ids, mask, path, begin in zip(rollouts, masks, tree.paths, begins, strict=False):
+        for ids, mask, path, begin in zip(rollouts, masks, tree.paths, begins, strict=True):
             sampled = mask.nonzero()[0] + len(ids) - len(mask)
             from_places.append(path[sampled - 1])
             told.append(ids[sampled])

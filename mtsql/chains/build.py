@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from mtsql.chains.chain import Chain
 from mtsql.chains.decompose import chains_of
 from mtsql.chains.distance import MIN_DISTANCE, chain_distance, different_chains
-from mtsql.chains.reading import ChainError
+from mtsql.chains.reading import ChainError, NoViewError
 from mtsql.dialogue import HARDNESSES, Hardness
 from mtsql.evaluation.golds import Gold, cut_ties
 from mtsql.evaluation.judge import JudgeItem, judge_many
@@ -113,7 +113,7 @@ async def _build(
         try:
             asked += [(gold, chain) for chain in chains_of(sql, schemas[db_id])]
         except ChainError as error:
-            kind = "no_view" if "nothing of it" in str(error) else "unreadable"
+            kind = "no_view" if isinstance(error, NoViewError) else "unreadable"
             built[gold] = Built(failure=kind, detail=str(error))
     judgements = await judge_many(
         executor,

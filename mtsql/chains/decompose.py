@@ -24,7 +24,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
 from mtsql.chains.chain import Chain, View
-from mtsql.chains.reading import LAST_VIEW, ChainError, read_chain
+from mtsql.chains.reading import LAST_VIEW, ChainError, NoViewError, read_chain
 from mtsql.query.names import names_of
 from mtsql.query.reading import SQLITE, parse_query
 from mtsql.query.scopes import ROW_IDS, selects_around, sources
@@ -69,7 +69,8 @@ def chains_of(sql: str, schema: Schema) -> list[Chain]:
     A query that is a chain already comes back as it is.
 
     Raises:
-        ChainError: it is not one query that can be read, or nothing of it can become a view.
+        ChainError: it is not one query that can be read.
+        NoViewError: nothing of it can become a view.
     """
     whole = read_chain(sql)
     if len(whole.views) > 1:
@@ -81,7 +82,7 @@ def chains_of(sql: str, schema: Schema) -> list[Chain]:
         if len(chain.views) > 1:
             found.setdefault(chain.sql, chain)
     if not found:
-        raise ChainError("nothing of it can become a view")
+        raise NoViewError("nothing of it can become a view")
     return list(found.values())
 
 

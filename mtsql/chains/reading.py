@@ -21,6 +21,10 @@ class ChainError(DataError):
     """A text that is no chain."""
 
 
+class NoViewError(ChainError):
+    """A query that can be read, of which nothing can become a view."""
+
+
 def read_chain(sql: str) -> Chain:
     """The views of a WITH query in an order in which each uses only those before it, then its
     query; of any other query the chain of one view.

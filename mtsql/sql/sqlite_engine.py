@@ -229,10 +229,12 @@ class SqliteEngine:
         if on_kept is not None:
             left = max(1, limits.max_vm_steps - on_kept.num_steps)
             self._readable = on_kept.tables
-            result = self.execute(
-                on_kept.sql, replace(limits, max_vm_steps=left), started_s=started_s
-            )
-            self._readable = frozenset()
+            try:
+                result = self.execute(
+                    on_kept.sql, replace(limits, max_vm_steps=left), started_s=started_s
+                )
+            finally:
+                self._readable = frozenset()
             if result.status is QueryStatus.OK and not result.truncated:
                 num_steps = on_kept.num_steps + self._num_steps(left)
                 self._keep(views, result, num_steps)

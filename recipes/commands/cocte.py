@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from recipes.commands.shared import Commands, add_command, add_group, positive, seconds
+from recipes.commands.shared import Commands, add_command, add_group, positive, seconds, share
 
 
 def add(commands: Commands) -> None:
@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--min-distance",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="of two chains of a gold that differ in less of their trees one goes (default: 0.15)",
     )
@@ -42,13 +42,6 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--decompose", action="store_true", help="take a query apart by rules, without a model"
     )
-
-
-def _share(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
-    return number
 
 
 def build(arguments: argparse.Namespace) -> int:

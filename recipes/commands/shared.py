@@ -72,6 +72,13 @@ def seconds(text: str) -> float:
     return number
 
 
+def share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
+    return number
+
+
 def config_of(arguments: argparse.Namespace) -> "RunConfig":
     """The recipe with its overrides, before anything heavy is asked for."""
     from mtsql.config.load import load_config
