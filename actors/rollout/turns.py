@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset, load_dataset
+from mtsql.data.lower_case import in_lower_case_throughout
 from mtsql.dialogue import TurnSpec, turn_specs
 from mtsql.runs.folder import RunFolder
 
@@ -20,7 +21,8 @@ def load_run_data(config: RunConfig) -> Dataset:
     }
     # None keeps all of a split.
     splits = {name: dialogues[: sizes.get(name)] for name, dialogues in dataset.splits.items()}
-    return replace(dataset, splits=splits)
+    dataset = replace(dataset, splits=splits)
+    return in_lower_case_throughout(dataset) if config.data.lower_case else dataset
 
 
 def training_specs(config: RunConfig, dataset: Dataset) -> list[TurnSpec]:

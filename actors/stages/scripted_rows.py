@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from random import Random
 
 from actors import tiny_model
 from actors.learner.sft_rows import SFTRow, learned_history, sft_row, write_rows
@@ -107,6 +108,22 @@ def _is_mistake(trajectory: Trajectory, step: Step) -> bool:
     return proposes and step.proposal is not None and not trajectory.judgements[step.proposal].ex
 
 
+def _last_turns(specs: Iterable[TurnSpec]) -> list[TurnSpec]:
+    """The last one of each dialogue."""
+    ordered = sorted(specs, key=lambda one: one.turn_index)
+    return list({spec.dialogue_id: spec for spec in ordered}.values())
+
+
+def _played(specs: Sequence[TurnSpec], share: float, *, seed: int) -> list[TurnSpec]:
+    """Each dialogue's last turn and, of the others, those that the seed draws."""
+    last = {spec.turn.turn_id for spec in _last_turns(specs)}
+    return [
+        spec
+        for spec in specs
+        if spec.turn.turn_id in last or Random(f"{seed}/{spec.turn.turn_id}").random() < share
+    ]
+
+
 def prepare_rows(
     config: RunConfig,
     warm_start: WarmStartConfig,
@@ -135,7 +152,7 @@ def prepare_rows(
     if config.model.path is not None:
         call_format = model_codec(base, config).call_format
     dataset = load_run_data(config)
-    specs = training_specs(config, dataset)
+    specs = _played(training_specs(config, dataset), warm_start.turn_share, seed=config.seed)
     logger.info("scripts are played", extra={"turns": len(specs)})
     whole, drills = asyncio.run(_scripts(config, warm_start, dataset, specs, call_format, progress))
     scripted = [*((one, False) for one in whole), *((one, True) for one in drills)]
@@ -166,10 +183,7 @@ def prepare_rows(
     if warm_start.learn_history:
         text_of = cache(lambda one: tokenizer.decode([one]))
         # The last turn shows all SQL before it: one row of each dialogue learns it.
-        last_turns = {
-            spec.dialogue_id: spec for spec in sorted(specs, key=lambda one: one.turn_index)
-        }
-        for spec in last_turns.values():
+        for spec in _last_turns(specs):
             turn_id = spec.turn.turn_id
             shown = [neutral(past.sql) for past in spec.history]
             histories[turn_id] = learned_history(prompt_ids[turn_id], shown, text_of)

@@ -26,6 +26,9 @@ class DataConfig(Section):
     exclude: Path | None = None
     """Turns of train that are not learned from: JSONL with `dialogue_id` and `turn` (from 0), as
     `mtsql data audit --out` writes it. They stay in the history of the turns after them."""
+    lower_case: bool = False
+    """Names of schemas, and golds outside of quotes, in lower case, on SQLite and DuckDB, which do
+    not tell the cases apart. Half of the names in SParC's golds are spelled unlike the schema."""
     num_train_dialogues: PositiveInt | None = None
     """Embedded: how many to generate. Real data: use only the first ones (None: all)."""
     num_valid_dialogues: PositiveInt | None = None

@@ -86,6 +86,9 @@ class WarmStartConfig(FineTuneConfig):
     """What the scripts do, in shares."""
     trajectories_per_turn: PositiveInt = 2
     """Scripted trajectories for each training turn."""
+    turn_share: float = Field(default=1.0, ge=0, le=1)
+    """Turns that scripts play, drawn at random; a dialogue's last turn always is. With
+    learn_history the others are learned from its prompt, for a third of the tokens."""
     learn_mistakes: bool = True
     """Learn the proposals with which a script goes wrong, too; false: they are shown, and what
     follows them is learned. Where no policy could know better, as in the demo, they are its

@@ -272,3 +272,20 @@ def with_single_quotes(sql: str) -> str:
         if sql[token.start] == '"':
             sql = sql[: token.start] + quote_text(token.text) + sql[token.end + 1 :]
     return sql
+
+
+def in_lower_case(sql: str) -> str:
+    """The statement with its words in lower case; what stands in quotes and comments stays.
+
+    Example: SELECT T1.Name FROM "Shop" AS T1 WHERE City = 'Rome'
+        select t1.name from "Shop" as t1 where city = 'Rome'
+    """
+    pieces: list[str] = []
+    end = 0
+    for token in tokens_of(sql) or []:
+        word = sql[token.start : token.end + 1]
+        # SQLite folds the letters of ASCII only.
+        is_plain = word.isascii() and not any(quote in word for quote in "'\"`[")
+        pieces += [sql[end : token.start], word.lower() if is_plain else word]
+        end = token.end + 1
+    return "".join([*pieces, sql[end:]])

@@ -178,6 +178,22 @@ def test_the_sql_of_earlier_turns_can_be_learned_with_the_end_of_its_line(
     assert max(lengths) >= 2
 
 
+def test_of_the_turns_before_the_last_a_share_is_played(data: Path, tmp_path: Path) -> None:
+    def turns(name: str, share: float) -> list[tuple[str, int]]:
+        warm_start = WarmStartConfig(trajectories_per_turn=1, turn_share=share)
+        folder = WarmStartFolder(tmp_path / name)
+        prepare_rows(recipe(data), warm_start, folder)
+        return [(one.dialogue_id, one.turn_index) for one in read_trajectories(folder.scripted)]
+
+    every = turns("every", 1.0)
+    last = sorted(dict(sorted(every)).items())
+    assert sorted(turns("none", 0.0)) == last
+    some = turns("some", 0.5)
+    assert set(last) < set(some) < set(every)
+    # The same seed draws the same turns.
+    assert turns("again", 0.5) == some
+
+
 def test_what_a_prompt_does_not_show_is_not_learned() -> None:
     # One id a character; the second answer is shown otherwise.
     text = "s\nq: x a: A B\nq: y a: C\nq: z"
