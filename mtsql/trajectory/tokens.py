@@ -36,6 +36,16 @@ class TokenSequence:
         """Of prompt and response."""
         return len(self.prompt_ids) + len(self.response_ids)
 
+    @property
+    def step_stops(self) -> tuple[int, ...]:
+        """Where each step's reply has ended: the next message begins there, or the response ends.
+
+        Example: for the two steps above
+            3 4
+        """
+        begins = [self.response_mask.index(1, end + 1) for end in self.step_ends[:-1]]
+        return (*begins, len(self.response_ids)) if self.step_ends else ()
+
     def spread(self, values: Sequence[float]) -> list[float]:
         """A number for each step, on all its sampled tokens; 0.0 on observations.
 

@@ -29,7 +29,7 @@ envs:    database dialects
 envs:    prompts records replies
 mtsql:   report
 mtsql:   audit runs
-mtsql:   mistakes curriculum
+mtsql:   mistakes curriculum prm
 mtsql:   rewards selftaught
 mtsql:   trajectory data
 mtsql:   chains evaluation shown
