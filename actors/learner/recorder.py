@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from actors import log
 from mtsql.dialogue import TurnSpec
 from mtsql.rewards.abilities import ability_metrics
-from mtsql.rewards.advantages import step_advantages
+from mtsql.rewards.advantages import states_of, step_advantages
 from mtsql.trajectory.attempt import Attempt
 from mtsql.trajectory.records import Ending, FaultKind
 from mtsql.trajectory.store import write_trajectories
@@ -90,7 +90,8 @@ def token_advantages(
         rewards = [rows[key].reward for key in members]
         scored = [reward for reward in rewards if reward is not None]
         assert len(scored) == len(members), "an unscored attempt has no row"
-        for key, steps in zip(members, step_advantages(scored, mode), strict=True):
+        states = [states_of(rows[key].trajectory) for key in members]
+        for key, steps in zip(members, step_advantages(scored, mode, states), strict=True):
             found[key] = rows[key].tokens.spread(steps)
     return [found[key] for key in keys]
 

@@ -36,10 +36,11 @@ class RLConfig(Section):
     """Of the rollouts."""
     learning_rate: PositiveFloat = 1e-6
     """Constant."""
-    advantage: Literal["grpo", "grpo_steps", "grpo_togo"] = "grpo_steps"
+    advantage: Literal["grpo", "grpo_steps", "grpo_togo", "anchors"] = "grpo_steps"
     """`grpo`: one scalar for a trajectory. `grpo_steps`: process rewards stay with their step, each
     kind compared with its own kind. `grpo_togo`: a step answers for the process rewards from it to
-    the end, of all kinds together."""
+    the end, of all kinds together. `anchors`: `grpo_steps`, and steps that start from the same
+    proposal and result are compared with each other, too (GiGPO)."""
     kl_coef: NonNegativeFloat = 0.0
     """Weight of the KL loss against the warm start; 0 loads no reference model."""
     clip_low: PositiveFloat = 0.2

@@ -3,12 +3,18 @@
 Axes: G trajectories of a group, S steps of one (ragged).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import zip_longest
 from math import fsum
 from statistics import fmean, pstdev
 
+from mtsql.query.same import words
+from mtsql.trajectory.records import Trajectory
 from mtsql.trajectory.reward import Reward
+
+States = Sequence[Hashable]
+"""Of one trajectory, for each step: where it stood before the step."""
 
 EPSILON = 1e-6
 """Keeps the advantages of a group that hardly differs finite."""
@@ -16,12 +22,18 @@ EQUAL = 1e-9
 """Rewards no further apart are equal: the same weights may have been added in another order."""
 
 
-def step_advantages(group: Sequence[Reward], mode: str) -> list[list[float]]:
+def step_advantages(
+    group: Sequence[Reward], mode: str, states: Sequence[States] | None = None
+) -> list[list[float]]:
     """One advantage for each step of each trajectory of a group; `mode` is one of MODES.
 
     A group of one has nothing to be compared with and gets zeros; so does one of equal rewards,
     and they are exactly 0. With `attribution: last` a trajectory is one number, its total, so
     every mode is `grpo`.
+
+    Args:
+        states: of each trajectory, `states_of`; None: no step starts where another one does, so
+            that `anchors` is `grpo_steps`.
 
     Raises:
         ValueError: an unknown mode.
@@ -31,7 +43,9 @@ def step_advantages(group: Sequence[Reward], mode: str) -> list[list[float]]:
     if len(group) == 1:
         return [[0.0] * group[0].num_steps]
     is_one_number = any(reward.attribution == "last" for reward in group)
-    return (grpo if is_one_number else MODES[mode])(group)
+    if is_one_number:
+        return grpo(group)
+    return anchors(group, states or ()) if mode == "anchors" else MODES[mode](group)
 
 
 def grpo(group: Sequence[Reward]) -> list[list[float]]:
@@ -85,10 +99,60 @@ def grpo_togo(group: Sequence[Reward]) -> list[list[float]]:
     ]
 
 
+def anchors(group: Sequence[Reward], states: Sequence[States] = ()) -> list[list[float]]:
+    """`grpo_steps`, and where siblings start from the same state, their outcomes compared there.
+
+    Two trajectories that have proposed the same and seen the same result stand at the same place:
+    what they do next is all that their outcomes differ by, so it is credited without any model.
+    Both parts weigh the same (GiGPO, arXiv 2505.10978, equation 8 with omega 1). The beginning,
+    where all stand together, counts once, and so does a trajectory that comes back to a place.
+
+    Example: all propose; the first two the same, and they see the same
+        outcomes 2 0 2; places [-, a, a'] [-, a] [-, b]
+        grpo_steps  [0.7, 0.7, 0.7] [-1.4, -1.4] [0.7, 0.7]
+        at a        2 and 0: 1 and -1
+        advantages  [0.7, 1.7, 0.7] [-1.4, -2.4] [0.7, 0.7]
+    """
+    visitors: dict[Hashable, set[int]] = defaultdict(set)
+    for row, places_S in enumerate(states):
+        for place in places_S:
+            visitors[place].add(row)
+    visitors.pop(None, None)
+    credit: dict[tuple[Hashable, int], float] = {}
+    for place, members in visitors.items():
+        here = sorted(members)
+        credits_G = relative([group[row].outcome for row in here])
+        credit |= {(place, row): one for row, one in zip(here, credits_G, strict=True)}
+    return [
+        [
+            one + credit.get((place, row), 0.0)
+            for one, place in zip_longest(steps, states[row] if states else ())
+        ]
+        for row, steps in enumerate(grpo_steps(group))
+    ]
+
+
+def states_of(trajectory: Trajectory) -> list[Hashable]:
+    """For each step what it starts from: the current proposal's words and the last observation.
+
+    None before anything was said. Whoever starts from equal states of the same turn has the same
+    choice before them, whatever way they came.
+    """
+    states: list[Hashable] = []
+    proposal, observation = None, None
+    for step in trajectory.steps:
+        is_begin = proposal is None and observation is None
+        said = () if proposal is None else words(trajectory.statements[proposal])
+        states.append(None if is_begin else (said, observation))
+        proposal, observation = step.proposal, step.observation
+    return states
+
+
 MODES: Mapping[str, Callable[[Sequence[Reward]], list[list[float]]]] = {
     "grpo": grpo,
     "grpo_steps": grpo_steps,
     "grpo_togo": grpo_togo,
+    "anchors": anchors,
 }
 
 

@@ -210,12 +210,13 @@ def test_no_policy_earns_more_than_the_honest_one(dialect, name, recipe, in_all_
 def credit(group, mode):
     """What each trajectory's advantages say of it as a whole.
 
-    In `grpo_steps` process rewards lie on single steps and are summed; elsewhere the first step
-    answers for all that comes.
+    In `grpo_steps` and `anchors` process rewards lie on single steps and are summed; elsewhere the
+    first step answers for all that comes.
     """
     outcomes = relative([reward.outcome for reward in group])
+    on_steps = mode in ("grpo_steps", "anchors")
     return [
-        outcome + fsum(step - outcome for step in steps) if mode == "grpo_steps" else steps[0]
+        outcome + fsum(step - outcome for step in steps) if on_steps else steps[0]
         for outcome, steps in zip(outcomes, step_advantages(group, mode), strict=True)
     ]
 

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from mtsql.rewards.advantages import MODES, relative, step_advantages
+from mtsql.chains.chain import Query
+from mtsql.evaluation.records import Judgement
+from mtsql.protocol import ActionName, Answer, ToolCall
+from mtsql.rewards.advantages import MODES, relative, states_of, step_advantages
+from mtsql.trajectory.records import Ending, Step, Trajectory
 from mtsql.trajectory.reward import Reward
 
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
@@ -138,6 +142,58 @@ def test_to_go_compares_a_step_that_earns_nothing_with_those_that_earn():
     assert step_advantages([earned(2.0, 0.8, None)], "grpo_togo") == [[0.0, 0.0]]
 
 
+def test_steps_from_the_same_state_are_compared_with_each_other():
+    # Outcomes 2 0 2 0: 1 -1 1 -1. At `a` stand the first two, 2 and 0: 1 and -1. At `b` stands the
+    # third alone, twice at `c` and with the fourth: 1 and -1, once for each of its steps there.
+    group = [earned(outcome, None, None, None, None) for outcome in (2.0, 0.0, 2.0, 0.0)]
+    states = [
+        (None, "a", "d", "d"),
+        (None, "a", "e", "f"),
+        (None, "b", "c", "c"),
+        (None, "c", 1, 2),
+    ]
+    assert step_advantages(group, "anchors", states) == [
+        close([1.0, 2.0, 1.0, 1.0]),
+        close([-1.0, -2.0, -1.0, -1.0]),
+        close([1.0, 1.0, 2.0, 2.0]),
+        close([-1.0, -2.0, -1.0, -1.0]),
+    ]
+    # Where all fare alike the place says nothing, and without places nothing is added.
+    alike = [(None, "a", "x", "x"), (None, "y", "y", "y"), (None, "a", "z", "z"), (None, 1, 2, 3)]
+    steps = step_advantages(group, "grpo_steps")
+    assert step_advantages(group, "anchors", alike) == steps
+    assert step_advantages(group, "anchors") == steps
+
+
+def test_a_state_is_the_proposal_and_what_was_seen_last():
+    propose, execute = ToolCall(name=ActionName.PROPOSE), ToolCall(name=ActionName.EXECUTE)
+
+    def trajectory(*proposals: str, shown: str) -> Trajectory:
+        steps = (
+            Step(message="1", action=propose, observation="ok", proposal=0),
+            Step(message="2", action=execute, observation=shown, proposal=0),
+            Step(message="3", action=Answer(), observation=None, proposal=0),
+        )
+        judged = Judgement(ex=True, em=True, status="ok", message="")
+        return Trajectory(
+            turn_id="d/0",
+            steps=steps,
+            ending=Ending.ANSWERED,
+            proposals=tuple(Query(sql) for sql in proposals),
+            judgements=(judged,) * len(proposals),
+        )
+
+    one = states_of(trajectory("SELECT a FROM t", shown="2 rows"))
+    assert one[0] is None
+    assert len(set(one)) == 3
+    # Blanks and the case of names do not count; another query or another result does.
+    assert states_of(trajectory("select A  FROM t", shown="2 rows")) == one
+    other = states_of(trajectory("SELECT a FROM t", shown="0 rows"))
+    assert other[:2] == one[:2]
+    assert other[2] != one[2]
+    assert states_of(trajectory("SELECT b FROM t", shown="2 rows"))[1] != one[1]
+
+
 def test_a_mistake_made_on_purpose_gains_nothing_in_the_default_mode():
     # Both answer rightly; one proposes a wrong query first, says so, and is paid twice.
     staged = earned(2.0, None, None, 0.1, None, None, 0.1, None)
@@ -180,7 +236,7 @@ def test_a_trajectory_without_steps_has_no_advantages(mode):
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="known: grpo, grpo_steps, grpo_togo"):
+    with pytest.raises(ValueError, match="known: grpo, grpo_steps, grpo_togo, anchors"):
         step_advantages([earned(1.0, None)], "gae")
 
 

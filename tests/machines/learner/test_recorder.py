@@ -16,6 +16,7 @@ from mtsql.chains.chain import Query
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import parse_action
+from mtsql.rewards.advantages import MODES
 from mtsql.rewards.score import score
 from mtsql.sql.records import ResultClass
 from mtsql.trajectory.attempt import Attempt, Label, attempt_at
@@ -192,11 +193,18 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["grpo", "grpo_steps", "grpo_togo"])
+@pytest.mark.parametrize("mode", sorted({*MODES} - {"anchors"}))
 def test_tokens_of_a_step_share_its_advantage_and_groups_do_not_mix(mode: str) -> None:
     # Of the group a the trainer has two: outcomes 2 and 0, so 1 and -1; b stands alone.
     found = token_advantages(ROWS, ["a_1_0", "b_0_0", "a_0_0"], mode)
     expected = [[-1, 0, 0, -1], [0, 0, 0], [1, 1, 0, 1]]
+    assert found == [pytest.approx(row, abs=1e-5) for row in expected]
+
+
+def test_steps_from_the_same_place_are_known_by_what_was_played() -> None:
+    # Both propose the same and see the same, so their second steps are compared once more.
+    found = token_advantages(ROWS, ["a_1_0", "b_0_0", "a_0_0"], "anchors")
+    expected = [[-1, 0, 0, -2], [0, 0, 0], [1, 1, 0, 2]]
     assert found == [pytest.approx(row, abs=1e-5) for row in expected]
 
 
