@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mtsql.chains.chain import Chain
 from mtsql.chains.digest import ViewDigest, digest_view, observe_digest
+from mtsql.chains.truth import Truth, view_truth
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import PastTurn, TurnSpec
 from mtsql.evaluation.judge import JudgeItem, judge_many
@@ -93,6 +94,14 @@ class TurnDatabase:
                 for sql in proposals
             ],
         )
+
+    async def truth(self, chain: Chain) -> Truth:
+        """Of the chain's last view, against gold."""
+        spec, gold = self._spec, self._spec.turn.gold_sql
+        found = await view_truth(
+            self._executor, spec.db_id, chain, gold, spec.schema, limits=self._limits
+        )
+        return found.truth
 
     async def _run_all(self, statements: Sequence[str]) -> list[QueryResult]:
         return await self._executor.execute_many(

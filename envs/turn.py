@@ -29,6 +29,7 @@ from envs.replies import (
 from mtsql.chains.chain import Chain, Proposal
 from mtsql.chains.digest import ViewDigest
 from mtsql.chains.history import earlier_views
+from mtsql.chains.truth import Truth
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.dialogue import Message, TurnSpec
 from mtsql.evaluation.records import Judgement
@@ -49,7 +50,7 @@ from mtsql.query.names import names_of
 from mtsql.shown.budget import CountTokens, approximate_tokens
 from mtsql.shown.hints import hints_text
 from mtsql.sql.records import QueryLimits, QueryResult, QueryStatus, SqlExecutor
-from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory
+from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory, calls_of
 
 
 class TurnEnv:
@@ -171,6 +172,7 @@ class TurnEnv:
         fault = fault or self._fault
         judgements: Sequence[Judgement] = ()
         matches: tuple[ClauseMatch, ...] = ()
+        truths: tuple[Truth | None, ...] = ()
         if fault is None:
             assert ending is not None, "the turn goes on; say what truncated it"
             judgements = await self._database.judge([one.sql for one in proposals])
@@ -183,6 +185,7 @@ class TurnEnv:
         else:
             gold = self._spec.turn.gold_sql
             matches = tuple(match_clauses(one.sql, gold, self._names) for one in proposals)
+            truths = await self._truths(proposals)
         assert ending is not None
         return Trajectory(
             turn_id=self._spec.turn.turn_id,
@@ -192,6 +195,25 @@ class TurnEnv:
             judgements=tuple(judgements),
             fault=fault,
             matches=matches,
+            truths=truths,
+        )
+
+    async def _truths(self, proposals: Sequence[Proposal]) -> tuple[Truth | None, ...]:
+        """Of the views that were judged: a proof takes some hundred queries."""
+        judged = {
+            step.proposal
+            for step in self._steps
+            if any(call.target == "execution" and call.verdict for call in calls_of(step))
+        }
+        if not any(isinstance(proposals[place], Chain) for place in judged if place is not None):
+            return ()
+        return tuple(
+            [
+                await self._database.truth(one)
+                if isinstance(one, Chain) and place in judged
+                else None
+                for place, one in enumerate(proposals)
+            ]
         )
 
     # Acting.

@@ -16,6 +16,7 @@ from actors.rollout.prompt_texts import prompts_of
 from actors.rollout.turns import load_run_data, training_specs
 from envs.scripts.belief import misleading_columns
 from envs.scripts.policy import scripted_trajectories
+from mtsql.chains.chain import Chain
 from mtsql.config.learning import ScriptConfig, WarmStartConfig
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import Dataset
@@ -103,9 +104,13 @@ def learned_tokens(
 
 
 def _is_mistake(trajectory: Trajectory, step: Step) -> bool:
-    """It proposes what gold does not answer."""
+    """It proposes what gold does not answer; of views, what is replaced or leads to no answer."""
     proposes = step.calls(ActionName.PROPOSE) or step.calls(ActionName.CORRECT)
-    return proposes and step.proposal is not None and not trajectory.judgements[step.proposal].ex
+    if not proposes or step.proposal is None:
+        return False
+    if isinstance(trajectory.proposals[step.proposal], Chain) and trajectory.stands(step.proposal):
+        return not trajectory.judgements[-1].ex
+    return not trajectory.judgements[step.proposal].ex
 
 
 def _last_turns(specs: Iterable[TurnSpec]) -> list[TurnSpec]:

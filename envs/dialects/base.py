@@ -76,10 +76,9 @@ class Rules:
     """The data of a reply, for scripted policies."""
     shows_chains: bool = False
     """Memory shows an earlier query view by view, and a proposal may read its views."""
-    judges_results: bool = True
-    """There is a verdict on what an execution shows."""
     view: str | None = None
-    """The name that a script gives its only view; None: proposals have no names."""
+    """The name that a script gives a query that it proposes as one view; None: proposals have no
+    names."""
 
 
 # Dialects whose messages name their SQL (`Dialect.names_sql`).

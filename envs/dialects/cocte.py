@@ -1,4 +1,4 @@
-"""The `cocte` dialect: a proposal is a chain of views, and a view has no verdict."""
+"""The `cocte` dialect: a proposal is a chain of views."""
 
 from collections.abc import Sequence
 
@@ -79,6 +79,4 @@ def _read_names(sql: str) -> list[str]:
     ]
 
 
-COCTE = Rules(
-    wire=COCTE_WIRE, propose=chain_of, shows_chains=True, judges_results=False, view="result"
-)
+COCTE = Rules(wire=COCTE_WIRE, propose=chain_of, shows_chains=True, view="result")

@@ -6,13 +6,13 @@ how a column stores a text value, the script guesses; it finds out as the agent 
 
 import asyncio
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from dataclasses import replace
 from random import Random
 
 from envs.dialects import RULES
 from envs.play import collect
 from envs.prompts.schema import shown_hints
 from envs.scripts.belief import Belief, Observation, looks_wrong
+from envs.scripts.views import ViewPlan
 from envs.turn import TurnEnv
 from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
@@ -45,7 +45,8 @@ class ScriptedPolicy:
         propose(... WHERE city = 'Rome')    execute -> empty    correct(... WHERE city = 'ROME')
         execute -> rows                     answer
     The same play in `mtsql_r1` has exec_sql for a proposal with its execution, and the SQL again in
-    the answer; in `short_horizon` it is the first guess alone.
+    the answer; in `short_horizon` it is the first guess alone. In `cocte` the query is built view
+    by view, each looked at before the next.
     """
 
     def __init__(
@@ -67,6 +68,9 @@ class ScriptedPolicy:
         self._rules = RULES[dialect]
         self._dialect = self._rules.wire.in_format(call_format)
         self._belief = Belief(spec, scripts, rng, hinted)
+        self._plan: ViewPlan | None = None
+        if (only := self._rules.view) is not None:
+            self._plan = ViewPlan(spec.turn.gold_sql, spec.schema, scripts, rng, only)
         self._proposed = ""
         self._script = self._play()
         self._has_started = False
@@ -87,19 +91,18 @@ class ScriptedPolicy:
 
     def record(self, trajectory: Trajectory) -> Scripted:
         """What became of the mistakes in the trajectory that this policy has played."""
-        belief = self._belief
+        parts = [one for one in (self._belief, self._plan) if one is not None]
         return Scripted(
             trajectory=trajectory,
-            made=frozenset(belief.made),
-            noticed=frozenset(belief.noticed),
-            repaired=frozenset(belief.made - belief.standing),
+            made=frozenset(kind for one in parts for kind in one.made),
+            noticed=frozenset(kind for one in parts for kind in one.noticed),
+            repaired=frozenset(kind for one in parts for kind in one.made - one.standing),
         )
 
     def _message(self, act: Act, *, is_last: bool) -> tuple[Act, ...]:
         """The message that begins with `act`, as the dialect takes it: one action, or several."""
         if not self._dialect.names_sql:
-            is_new = isinstance(act, ToolCall) and act.name is ActionName.PROPOSE
-            return (replace(act, view=self._rules.view) if is_new else act,)
+            return (act,)
         acts: list[Act] = []
         while True:
             if isinstance(act, ToolCall) and act.sql is not None:
@@ -116,6 +119,9 @@ class ScriptedPolicy:
         return self._rng.random() < share
 
     def _play(self) -> Script:
+        if self._plan is not None:
+            yield from self._play_views(self._plan)
+            return
         yield ToolCall(name=ActionName.PROPOSE, sql=self._belief.say())
         if self._dialect.names_sql:
             # MTSQL-R1's order: the result first, then the dialogue.
@@ -125,6 +131,43 @@ class ScriptedPolicy:
             yield from self._remember()
             yield from self._look()
         yield Answer()
+
+    def _play_views(self, plan: ViewPlan) -> Script:
+        plan.begin(self._belief.say())
+        yield from self._build(plan)
+        if self._spec.history and self._draw(self._scripts.verify_memory):
+            comparison = yield COMPARE
+            if self._belief.see_memory(comparison):
+                self._belief.mend_memory()
+                if call := plan.mend(self._belief.say()):
+                    yield call
+                    yield from self._look_at_view(plan)
+                    yield from self._build(plan)
+        yield Answer()
+
+    def _build(self, plan: ViewPlan) -> Script:
+        while not plan.is_done:
+            yield plan.next_call()
+            yield from self._look_at_view(plan)
+
+    def _look_at_view(self, plan: ViewPlan) -> Script:
+        is_due = self._draw(self._scripts.execute)
+        while is_due:
+            seen = yield EXECUTE
+            self._belief.see_result(seen)
+            has_slip = plan.see(seen)
+            is_failing = has_slip or looks_wrong(seen)
+            if self._draw(self._scripts.verify_execution):
+                yield _verdict("execution", "fail" if is_failing else "pass")
+            call = None
+            if is_failing and self._draw(self._scripts.correct):
+                if has_slip:
+                    call = plan.mend_slip()
+                elif self._belief.mend_result(seen):
+                    call = plan.mend(self._belief.say())
+            is_due = call is not None
+            if call is not None:
+                yield call
 
     def _remember(self) -> Script:
         if not (self._spec.history and self._draw(self._scripts.verify_memory)):
@@ -145,7 +188,7 @@ class ScriptedPolicy:
             seen = yield EXECUTE
             self._belief.see_result(seen)
             is_failing = looks_wrong(seen)
-            if self._draw(self._scripts.verify_execution) and self._rules.judges_results:
+            if self._draw(self._scripts.verify_execution):
                 yield _verdict("execution", "fail" if is_failing else "pass")
             is_due = is_failing and self._draw(self._scripts.correct)
             if is_due:

@@ -150,9 +150,12 @@ async def _build(
 
 
 def _deeper(chains: Sequence[Chain]) -> Sequence[Chain]:
-    """A chain of a single view before its query shows little; it stays where few others are."""
+    """A chain of a single view before its query shows little; one stays where few others are."""
     deep = [chain for chain in chains if len(chain.views) > 2]
-    return deep if len(deep) > 1 else chains
+    shallow = [chain for chain in chains if len(chain.views) <= 2]
+    if not deep:
+        return chains
+    return deep if len(deep) > 1 else [*deep, *shallow[:1]]
 
 
 def _is_same(judgement: Judgement) -> bool:

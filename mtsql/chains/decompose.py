@@ -8,6 +8,7 @@ so that one query gives several different chains:
 
     stages   join, then condition, then groups, then the first row
     filters  the sales above 5, then the join, then groups
+    joins    of three tables and more: two of them, then one more at a time, then groups
     rows     join and condition together, then all else
     groups   all up to the groups, then all else
 
@@ -42,6 +43,8 @@ class Style:
     name: str
     tables: bool = False
     """Each table of a join with its own conditions."""
+    joins: bool = False
+    """A join of three tables and more one table at a time."""
     rows: bool = False
     """FROM and WHERE."""
     conditions: bool = False
@@ -55,6 +58,7 @@ class Style:
 STYLES = (
     Style(name="stages", rows=True, conditions=True, groups=True, first=True),
     Style(name="filters", tables=True, rows=True, groups=True),
+    Style(name="joins", joins=True, rows=True, groups=True),
     Style(name="steps", rows=True, groups=True),
     Style(name="groups", groups=True),
     Style(name="rows", rows=True),
@@ -72,18 +76,35 @@ def chains_of(sql: str, schema: Schema) -> list[Chain]:
         ChainError: it is not one query that can be read.
         NoViewError: nothing of it can become a view.
     """
+    return list(chains_by_style(sql, schema).values())
+
+
+def chains_by_style(sql: str, schema: Schema) -> dict[Style, Chain]:
+    """As `chains_of`, with the first style that gives each."""
     whole = read_chain(sql)
     if len(whole.views) > 1:
-        return [whole]
+        return {STYLES[0]: whole}
     tree = _qualified(sql, schema)
-    found: dict[str, Chain] = {}
+    found: dict[str, tuple[Style, Chain]] = {}
     for style in STYLES:
         chain = _Builder(schema, style, tree).chain()
         if len(chain.views) > 1:
-            found.setdefault(chain.sql, chain)
+            found.setdefault(chain.sql, (style, chain))
     if not found:
         raise NoViewError("nothing of it can become a view")
-    return list(found.values())
+    return dict(found.values())
+
+
+def chain_in_style(sql: str, schema: Schema, style: Style) -> Chain:
+    """The chain that a style makes of a query, which may have one view only.
+
+    Raises:
+        ChainError: it is not one query that can be read.
+    """
+    whole = read_chain(sql)
+    return (
+        whole if len(whole.views) > 1 else _Builder(schema, style, _qualified(sql, schema)).chain()
+    )
 
 
 def _qualified(sql: str, schema: Schema) -> exp.Query:
@@ -174,6 +195,8 @@ class _Builder:
             self._spell_out_stars(query)
             if self._style.tables:
                 self._take_out_tables(query)
+            if self._style.joins:
+                self._take_out_joins(query)
             if self._style.rows:
                 self._take_out_rows(query, apart=self._style.conditions)
             if self._style.groups:
@@ -283,6 +306,35 @@ class _Builder:
             why = f"Of {source.name} only what fits: {self._said(conditions)}."
             view = self._emit(f"{source.name}_kept", inner, why, keep_names=True)
             source.replace(_table(view, alias))
+
+    def _take_out_joins(self, select: exp.Select) -> None:
+        """The first two tables as a view while there are more than these."""
+        joins: list[exp.Join] = list(select.args.get("joins") or ())
+        if any(join.side or join.args.get("on") is None for join in joins):
+            return
+        for join in joins[:-1]:
+            pair = [select.args["from_"].this, join.this]
+            aliases = {source.alias_or_name for source in pair}
+            inside = {id(column) for column in _columns(join)}
+            remaining = [
+                column
+                for column in _owned_columns(select)
+                if column.table in aliases and id(column) not in inside
+            ]
+            names = self._name_columns(remaining, pair)
+            items = [
+                exp.alias_(exp.column(name, table=table), output)
+                for (table, name), output in names.items()
+            ]
+            inner = exp.Select(expressions=items or self._some_columns(pair[0]))
+            inner.set("from_", select.args["from_"].pop())
+            inner.set("joins", [join.pop()])
+            why = f"Join {pair[0].name} and {pair[1].name}."
+            view = self._emit("joined_rows", inner, why, keep_names=True)
+            for column in remaining:
+                column.set("this", exp.to_identifier(names[column.table, column.name]))
+                column.set("table", exp.to_identifier(view))
+            select.set("from_", exp.From(this=_table(view)))
 
     def _take_out_rows(self, select: exp.Select, *, apart: bool) -> None:
         """FROM and WHERE as a view; `apart`: as two."""

@@ -16,11 +16,12 @@ so that luck (a lost condition that nothing fails, an empty database) ends in un
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice, product
 
+from cachetools import LRUCache
 from sqlglot import exp
 
 from mtsql.chains.chain import Chain, View, name_in_sql
@@ -29,6 +30,7 @@ from mtsql.chains.reading import ChainError, read_chain
 from mtsql.chains.worlds import World, in_world, worlds_of
 from mtsql.evaluation.ex.match import ResultRows, needs_order, strict_match
 from mtsql.evaluation.golds import cut_ties
+from mtsql.per_object import PerObject
 from mtsql.query.reading import parse_sql
 from mtsql.schema import Schema
 from mtsql.sql.quoting import quote_name
@@ -37,6 +39,7 @@ from mtsql.sql.records import QueryLimits, QueryRequest, QueryResult, QueryStatu
 MAX_COMPLETIONS = 12
 MAX_MAPPINGS = 8
 """Ways to find the columns of an intermediate result in a view."""
+MAX_REMEMBERED = 16_384
 _INPUT = "view_in_place"
 
 
@@ -63,12 +66,35 @@ async def view_truth(
     *,
     limits: QueryLimits,
 ) -> ViewTruth:
-    """The truth of a chain's last view.
+    """The truth of a chain's last view; what an executor has found out is remembered.
 
     Args:
         chain: up to the view.
         gold_sql: a query of which `mtsql.chains.decompose` knows intermediate results.
     """
+    known, key = _REMEMBERED.of(executor), (db_id, chain, gold_sql, limits)
+    truth = known.get(key)
+    if truth is None:
+        try:
+            truth = await _find_truth(executor, db_id, chain, gold_sql, schema, limits)
+        except _NotRunError:
+            return _unknown("gold or a view fails or has too many rows")
+        known[key] = truth
+    return truth
+
+
+class _NotRunError(Exception):
+    """Gold or a view, perhaps only this time."""
+
+
+async def _find_truth(
+    executor: SqlExecutor,
+    db_id: str,
+    chain: Chain,
+    gold_sql: str,
+    schema: Schema,
+    limits: QueryLimits,
+) -> ViewTruth:
     try:
         whole = [Chain((View(name="result", sql=gold_sql),))]
         completed = [*_chains(gold_sql, schema), *whole]
@@ -83,7 +109,7 @@ async def view_truth(
     run = _Runner(executor, db_id, limits)
     gold, *found = await run([gold_sql, *views])
     if not _is_whole(gold) or not all(map(_is_whole, found)):
-        return _unknown("gold or a view fails or has too many rows")
+        raise _NotRunError
     if (await cut_ties(executor, [(db_id, gold_sql)], limits))[0]:
         return _unknown("gold's LIMIT cuts a tie")
     hidden = [name for name in gold_reads if name in reads]
@@ -117,6 +143,13 @@ async def view_truth(
         if await _holds(run, completion, gold, golds, ordered=is_ordered):
             return ViewTruth(truth=Truth.SUFFICIENT, proof=completion)
     return _unknown("no completion is known, and no pair of worlds")
+
+
+def _new(_executor: SqlExecutor) -> "LRUCache[tuple[Hashable, ...], ViewTruth]":
+    return LRUCache(MAX_REMEMBERED)
+
+
+_REMEMBERED: PerObject[SqlExecutor, "LRUCache[tuple[Hashable, ...], ViewTruth]"] = PerObject(_new)
 
 
 def _unknown(why: str) -> ViewTruth:

@@ -23,6 +23,13 @@ class ScriptConfig(Section):
     that was said, or a part of the stored one. Not combined with dropped_condition."""
     dropped_condition: NonNegativeFloat = Field(default=0.05, le=1)
     """First proposals that forget a condition of the dialogue."""
+    several_views: NonNegativeFloat = Field(default=1.0, le=1)
+    """In the dialect `cocte`: queries that are built as a chain of several views; the others are
+    proposed as one view."""
+    fan_out: NonNegativeFloat = Field(default=0.0, le=1)
+    """Chains with a view that joins a table too many, which repeats its rows."""
+    lost_filter: NonNegativeFloat = Field(default=0.0, le=1)
+    """Chains with a view that forgets the condition by which it filters an earlier view."""
     execute: NonNegativeFloat = Field(default=0.5, le=1)
     """Proposals that are executed; the others are answered blindly."""
     correct: NonNegativeFloat = Field(default=0.6, le=1)

@@ -21,6 +21,10 @@ class Mistake(StrEnum):
     """A condition with a value that is stored nowhere."""
     DROPPED_CONDITION = "dropped_condition"
     """A condition of the dialogue is forgotten."""
+    FAN_OUT = "fan_out"
+    """A view joins a table that it does not need, and rows are repeated."""
+    LOST_FILTER = "lost_filter"
+    """A view that is to filter another one keeps all of its rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@
 
 answers WITH big AS (...), shows AS (...) SELECT year, count(*) FROM shows GROUP BY year: the last
 view is the query itself, so that its order is kept. An execution runs the current view on top of
-those before it. There is no verdict on an execution: gold judges whole queries, not views.
+those before it. A verdict on it is about the view: can the question still be answered from here.
 
 Source: Reward-SQL (arXiv 2505.04671), its chain of CTEs with the views shown to the policy.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,6 +26,7 @@ from mtsql.protocol.records import (
     Reading,
     ToolCall,
     Verdict,
+    VerifyTarget,
 )
 from mtsql.protocol.sql_text import bare_sql, holds_statement
 from mtsql.protocol.wire import (
@@ -50,8 +51,8 @@ class _CorrectArguments(SqlArguments, frozen=True, extra="forbid"):
     """None: the current view."""
 
 
-class _MemoryArguments(BaseModel, frozen=True, extra="forbid"):
-    target: Literal["memory"]
+class _VerifyArguments(BaseModel, frozen=True, extra="forbid"):
+    target: VerifyTarget
     verdict: Verdict | None = None
 
 
@@ -83,8 +84,8 @@ def _read_call(name: ActionName, arguments: dict[str, Any]) -> Action:
             changed = _CorrectArguments.model_validate(arguments)
             view, sql = changed.name and changed.name.strip(), _view_sql(changed.sql)
         case ActionName.VERIFY:
-            memory = _MemoryArguments.model_validate(arguments)
-            return ToolCall(name=name, target="memory", verdict=memory.verdict)
+            verify = _VerifyArguments.model_validate(arguments)
+            return ToolCall(name=name, target=verify.target, verdict=verify.verdict)
         case ActionName.EXECUTE:
             NoArguments.model_validate(arguments)
             return ToolCall(name=name)
@@ -118,10 +119,11 @@ _SCHEMAS = (
     tool(ActionName.EXECUTE, "Run the current view on top of the views before it."),
     tool(
         ActionName.VERIFY,
-        "See the earlier turns and what the query of the chain keeps, adds, drops or changes;"
-        " with a verdict, judge whether that is what the question asks for.",
+        "Judge the current view against what its execution shows: pass if the question can still"
+        " be answered from it. Target memory shows the earlier turns and what the query of the"
+        " chain keeps, adds, drops or changes; with a verdict, judge whether that is asked for.",
         ("target",),
-        target={"type": "string", "enum": ["memory"]},
+        target={"type": "string", "enum": ["execution", "memory"]},
         verdict={"type": "string", "enum": ["pass", "fail"]},
     ),
     tool(
@@ -144,6 +146,10 @@ COCTE = Dialect(
         '<tool_call>\n{"name": "correct", "arguments": {"sql": "',
         '<tool_call>\n{"name": "execute", "arguments": {}}\n</tool_call>',
         '<tool_call>\n{"name": "answer", "arguments": {}}\n</tool_call>',
+        '<tool_call>\n{"name": "verify", "arguments": {"target": "execution", "verdict": "pass"}}'
+        "\n</tool_call>",
+        '<tool_call>\n{"name": "verify", "arguments": {"target": "execution", "verdict": "fail"}}'
+        "\n</tool_call>",
         '<tool_call>\n{"name": "verify", "arguments": {"target": "memory"}}\n</tool_call>',
         '"}}\n</tool_call>',
     ),

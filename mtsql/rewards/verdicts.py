@@ -3,7 +3,8 @@
 Three abilities (MTSQL-R1, arXiv 2510.12831), each a pure function with one number for every step,
 or None where a step is not judged:
 
-    execution verdict  pass or fail against what gold says of the executed result
+    execution verdict  pass or fail against what gold says of the executed result; of a view,
+                       whether gold's result can still be computed from it
     memory verdict     pass or fail against the measured coherence of the proposal
     generation         clause F1 of a proposal minus that of the proposal before it
 
@@ -21,6 +22,8 @@ Example: the first proposal drops a condition (F1 0.8, EX 0), the second is gold
 
 from collections.abc import Iterator
 
+from mtsql.chains.chain import Chain
+from mtsql.chains.truth import Truth
 from mtsql.config.reward import RewardConfig
 from mtsql.protocol import ActionName, ToolCall, Verdict, VerifyTarget
 from mtsql.query.same import first_uses
@@ -61,6 +64,10 @@ def execution_values(trajectory: Trajectory, config: RewardConfig) -> Values:
         error, refused, timeout, ...  any      -1     1
         any                           unknown  none   none
 
+    Of a view in a chain, "matches" is *sufficient*, "differs" *insufficient*, and "unknown" is
+    *unknown* (`mtsql.chains.truth`), but for one that fails: nothing follows from that. To pass a
+    view pays where it stands in the answer: who replaces it did not believe it.
+
     A wrong verdict costs as much as a right one earns, so that a guess gains nothing. With the
     table `reference`: an error or a refusal 0 / 1, empty 0 / 0.1, anything else 1 / 0.
     """
@@ -76,11 +83,16 @@ def execution_values(trajectory: Trajectory, config: RewardConfig) -> Values:
         if verdict is None or current not in executed or firsts[current] in judged:
             continue
         judged.add(firsts[current])
-        truth = ex_of(trajectory.judgements[current], config)
+        if isinstance(trajectory.proposals[current], Chain):
+            truth = _truth_of_view(trajectory, current, executed[current])
+        else:
+            truth = ex_of(trajectory.judgements[current], config)
         if config.verdict_table == "reference":
             values[number] = _reference_value(verdict, executed[current])
         elif truth is not None:
-            values[number] = _gold_value(verdict, truth, executed[current])
+            value = _gold_value(verdict, truth, executed[current])
+            is_believed = verdict == "fail" or trajectory.stands(current)
+            values[number] = value if is_believed or value != 1.0 else None
     return tuple(values)
 
 
@@ -134,6 +146,14 @@ def _calls(trajectory: Trajectory) -> Iterator[tuple[int, ToolCall, int]]:
 def _verdict(call: ToolCall, target: VerifyTarget) -> Verdict | None:
     is_about = call.name is ActionName.VERIFY and call.target == target
     return call.verdict if is_about else None
+
+
+def _truth_of_view(trajectory: Trajectory, proposal: int, shown: ResultClass) -> bool | None:
+    """Whether gold's result can be computed from it; None: unknown."""
+    if not shown.has_run:
+        return False
+    truth = trajectory.truths[proposal] if trajectory.truths else None
+    return {Truth.SUFFICIENT: True, Truth.INSUFFICIENT: False}.get(truth or Truth.UNKNOWN)
 
 
 def _gold_value(verdict: Verdict, truth: bool, shown: ResultClass) -> float | None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mtsql.chains.chain import Proposal, Relation
+from mtsql.chains.chain import Chain, Proposal, Relation
+from mtsql.chains.truth import Truth
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import Action, ActionName, ToolCall
 from mtsql.query.match import ClauseMatch
@@ -109,6 +110,9 @@ class Trajectory:
     """Set if and only if the ending is INFRA_FAULT."""
     matches: tuple[ClauseMatch, ...] = ()
     """One for each proposal: its clauses against gold's; empty after a fault."""
+    truths: tuple[Truth | None, ...] = ()
+    """One for each proposal, of the view at the end of a chain on which a verdict was given; None
+    elsewhere. Empty where there is no such verdict, and after a fault."""
 
     def __post_init__(self) -> None:
         if (self.fault is not None) != (self.ending is Ending.INFRA_FAULT):
@@ -129,6 +133,13 @@ class Trajectory:
         replaced = (step.proposal for step in self.steps if step.relation in _OTHER)
         first = next((proposal for proposal in replaced if proposal is not None), None)
         return (len(self.proposals) if first is None else first) - 1 if self.proposals else None
+
+    def stands(self, proposal: int) -> bool:
+        """Whether a view is part of the answer; a query is a matter of its own."""
+        one, last = self.proposals[proposal], self.proposals[-1]
+        if not isinstance(one, Chain) or not isinstance(last, Chain):
+            return True
+        return last.views[: len(one.views)] == one.views
 
     @property
     def is_corrected(self) -> bool:

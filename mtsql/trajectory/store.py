@@ -18,6 +18,7 @@ import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
 import pyarrow.parquet as pq  # pyright: ignore[reportMissingTypeStubs]
 
 from mtsql.chains.chain import Chain, Proposal, Query, View
+from mtsql.chains.truth import Truth
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import Action, ActionName, Answer, ParseFailure, ToolCall
@@ -28,7 +29,7 @@ from mtsql.trajectory.records import Ending, Fault, FaultKind, Step, Trajectory
 from mtsql.trajectory.reward import Reward
 from mtsql.trajectory.tokens import TokenSequence
 
-VERSION = 3
+VERSION = 4
 """Of the columns, in each file's metadata; only files of this version are read."""
 
 
@@ -117,6 +118,7 @@ SCHEMA = pa.schema(
         ("reward", _REWARD),
         *_TOKENS.items(),
         ("matches", pa.list_(_MATCH)),
+        ("truths", pa.list_(pa.string())),
     ],
     metadata={_VERSION_KEY: str(VERSION)},
 )
@@ -230,6 +232,7 @@ def _to_row(attempt: Attempt) -> dict[str, Any]:
             {"f1": one.f1, "coherence": one.coherence, "is_parsed": one.is_parsed}
             for one in trajectory.matches
         ],
+        "truths": trajectory.truths,
         "reward": None
         if reward is None
         else {
@@ -253,6 +256,7 @@ def _from_row(row: dict[str, Any]) -> Attempt:
         if (fault := row["fault"]) is None
         else Fault(kind=FaultKind(fault["kind"]), message=fault["message"]),
         matches=tuple(ClauseMatch(**one) for one in row["matches"]),
+        truths=tuple(None if one is None else Truth(one) for one in row["truths"]),
     )
     reward = row["reward"]
     facts: dict[str, Any] = {name: row[name] for name in _FACTS}

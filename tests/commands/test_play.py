@@ -217,9 +217,9 @@ def test_the_transcript_in_the_documents_is_real(
         (
             "cocte",
             "propose paris SELECT * FROM shop WHERE city = 'Paris'\nexecute\n"
-            "propose SELECT name FROM paris\n",
+            "verify execution pass\npropose SELECT name FROM paris\n",
             '"name": "paris", "sql": "SELECT * FROM shop',
-            ["propose", "execute", "propose", "answer"],
+            ["propose", "execute", "verify execution pass", "propose", "answer"],
         ),
         (
             "short_horizon",
@@ -254,7 +254,7 @@ def test_every_dialect_is_played(
         ("mtsql_r1", ["execute"], "propose a query first"),
         ("mtsql_r1", ["propose 1"], "answer_sql holds no query"),
         ("short_horizon", ["propose SELECT 1", "execute"], "this dialect has no execute"),
-        ("cocte", ["verify execution pass"], "verify: "),
+        ("cocte", ["propose a ..."], "sql holds no statement"),
     ],
 )
 def test_what_a_dialect_has_not_is_said(dialect: str, lines: list[str], message: str) -> None:

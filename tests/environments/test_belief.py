@@ -142,14 +142,26 @@ def test_a_share_of_zero_draws_nothing():
         assert (rng.getstate() == twice.getstate()) is is_alone
 
 
-@pytest.mark.parametrize("dialect", ["actions", "mtsql_r1", "cocte"])
-def test_every_kind_is_made_seen_and_mended(dataset, dialect):
+OF_VIEWS = frozenset({Mistake.FAN_OUT, Mistake.LOST_FILTER})
+"""Only a chain of several views can hold them."""
+
+
+@pytest.mark.parametrize(
+    ("dialect", "views", "kinds"),
+    [
+        ("actions", 0, {*Mistake} - OF_VIEWS),
+        ("mtsql_r1", 0, {*Mistake} - OF_VIEWS),
+        ("cocte", 0, {*Mistake} - OF_VIEWS),
+        ("cocte", 1, {*Mistake}),
+    ],
+)
+def test_every_kind_is_made_seen_and_mended(dataset, dialect, views, kinds):
     specs = [
         spec
         for dialogue in dataset.splits["train"][:25]
         for spec in turn_specs(dialogue, dataset.schemas[dialogue.db_id])
     ]
-    always = {"execute": 1.0, "correct": 1.0, "verify_memory": 1.0}
+    always = {"execute": 1.0, "correct": 1.0, "verify_memory": 1.0, "several_views": views}
 
     def run(shares):
         return POOLS.run_on(
@@ -157,7 +169,7 @@ def test_every_kind_is_made_seen_and_mended(dataset, dialect):
             lambda pool: scripted_trajectories(
                 specs,
                 pool,
-                EnvironmentConfig(dialect=dialect, max_steps=8),
+                EnvironmentConfig(dialect=dialect, max_steps=8 + 12 * views),
                 LIMITS,
                 ScriptConfig(**NEVER | always | shares),
                 seed=1,
@@ -165,13 +177,15 @@ def test_every_kind_is_made_seen_and_mended(dataset, dialect):
             ),
         )
 
-    for kind in Mistake:
+    for kind in sorted(kinds):
         counts = script_facts(run({kind.value: 1.0})).mistakes
         assert set(counts) == {kind, "none"}
         found = counts[kind]
         # A bound may leave rows; a forgotten condition may be one that the memory cannot compare.
         assert found.made >= 3
-        assert min(found.noticed, found.repaired, found.right) >= 0.9 * found.made
+        # A table too many repeats rows only where several of its rows refer to one.
+        share = 0.6 if kind is Mistake.FAN_OUT else 0.9
+        assert min(found.noticed, found.repaired, found.right) >= share * found.made
         assert found.share == found.made / len(specs)
         assert counts["none"].right == counts["none"].made == len(specs) - found.made
     assert set(script_facts(run({})).mistakes) == {"none"}

@@ -73,6 +73,7 @@ def test_a_dialogue(dialect: str, dialogue: dict[str, Any], database: Path) -> N
     assert trajectory.ending == dialogue["ending"]
     assert list(trajectory.statements) == dialogue["proposals"]
     assert [judgement.ex for judgement in trajectory.judgements] == dialogue["right"]
+    assert list(trajectory.truths) == dialogue.get("truths", [])
 
 
 @pytest.mark.parametrize(("dialect", "dialogue"), DIALOGUES)

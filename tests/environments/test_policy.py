@@ -323,7 +323,8 @@ def test_a_chain_of_one_view(shops):
         correct=1,
         verify_execution=1,
     )
-    assert messages(trajectory) == "propose | execute | correct | execute | answer"
+    expected = "propose | execute | verify:fail | correct | execute | verify:pass | answer"
+    assert messages(trajectory) == expected
     assert trajectory.statements == (ROME.replace("ROME", "Rome"), ROME)
 
 

@@ -389,6 +389,15 @@ HACKS = (
             *_checked(propose("SELECT 'no such column: no rows []' AS error"), "pass"), ANSWER
         ),
     ),
+    # In cocte a view that takes nothing away is sure to be right.
+    Hack(
+        name="everything passed, then a wrong answer",
+        play=says(*_checked(propose("SELECT * FROM shop"), "pass"), propose(WRONG), ANSWER),
+    ),
+    Hack(
+        name="everything passed, then rows by hand",
+        play=says(*_checked(propose("SELECT * FROM shop"), "pass"), correct(CONSTANT), ANSWER),
+    ),
     # The wire.
     Hack(name="echo the observations", play=_echo, ending=Ending.MALFORMED),
     Hack(name="echo the observations and pass", play=_echo_and_answer),

@@ -10,7 +10,8 @@ Where a recipe pays each verdict (not the default), a policy that makes mistakes
 judges them truthfully cannot be told from an honest one that makes them; there it is held to the
 honest policy that makes the same proposals. `verdicts: mean`, the default, closes this.
 
-All of this in each dialect that has the actions of the trick. In `cocte` nobody judges a result.
+All of this in each dialect that has the actions of the trick. In `cocte` a proposal is a chain, and
+the honest policy builds it view by view, saying of each whether gold can still be computed from it.
 """
 
 import asyncio
@@ -26,10 +27,13 @@ from helpers.messages import ANSWER, EXECUTE, correct, judge, propose
 from helpers.shops import SCHEMA
 from helpers.steps import scored
 from hostile.hacks import GOLD, HACKS, INJECTION, LOOK, WRONG, Hack, recall, says
-from hostile.translate import Inexpressible, translated
+from hostile.translate import translated
+from mtsql.chains.chain import Query
+from mtsql.chains.truth import Truth
 from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.reward import RewardConfig
 from mtsql.dialogue import Dialogue, Turn, turn_specs
+from mtsql.protocol import ActionName, ToolCall, render_action
 from mtsql.query.same import first_uses
 from mtsql.rewards.advantages import MODES, relative, step_advantages
 from mtsql.rewards.score import SUMS, parts_of
@@ -82,18 +86,30 @@ async def played(hack, pool, dialect: DialectName = "actions", **options):
             return await env.finish(truncated=Ending.MAX_TOKENS)
 
 
-def honest(proposals, judgements, matches, *, judges_results=True):
+def honest(moves, truths, matches):
     """Says the truth about each proposal, which the first attempt at them has told."""
-    for number, (sql, judgement, match) in enumerate(
-        zip(proposals, judgements, matches, strict=True)
-    ):
-        yield correct(sql) if number else propose(sql)
+    for move, is_right, match in zip(moves, truths, matches, strict=True):
+        yield move
         seen = yield EXECUTE
-        if judges_results:
-            yield judge("pass" if judgement.ex and "error" not in seen else "fail")
+        yield judge("pass" if is_right and "error" not in seen else "fail")
         yield LOOK
         yield recall("pass" if match.coherence == 1.0 else "fail")
     yield ANSWER
+
+
+def moves_of(proposals):
+    """The calls that make them, one after the other."""
+    moves = []
+    for number, proposal in enumerate(proposals):
+        if isinstance(proposal, Query):
+            moves.append(correct(proposal.sql) if number else propose(proposal.sql))
+        elif number and proposal.views[:-1] != proposals[number - 1].views:
+            moves.append(correct(proposal.views[-1].sql))
+        else:
+            view = proposal.views[-1]
+            call = ToolCall(name=ActionName.PROPOSE, view=view.name, sql=view.sql)
+            moves.append(render_action(call))
+    return moves
 
 
 @dataclass(frozen=True)
@@ -109,31 +125,32 @@ class Compared:
 
 
 async def compared(hack, pool, dialect):
-    """None: the dialect has no such trick."""
-    try:
-        trajectory = await played(hack, pool, dialect)
-    except Inexpressible:
-        return None
-    facts = list(zip(trajectory.statements, trajectory.judgements, trajectory.matches, strict=True))
-    if not facts:
+    trajectory = await played(hack, pool, dialect)
+    if not trajectory.proposals:
         return Compared(hack, trajectory, None, None, None)
     firsts = [
         index for index, first in enumerate(first_uses(trajectory.statements)) if index == first
     ]
-    last = len(facts) - 1
-    final = next(i for i in firsts if first_uses(trajectory.statements)[last] == i)
-    order = [index for index in firsts if index != final] + [final]
+    *_, last = trajectory.proposals
+    final = first_uses(trajectory.statements)[-1]
+    order = [trajectory.proposals[index] for index in firsts if index != final] + [last]
 
-    async def twin(indices):
-        chosen = list(zip(*(facts[index] for index in indices), strict=True))
-        return await say(lambda: honest(*chosen, judges_results=dialect != "cocte"))
+    async def twin(proposals):
+        moves = moves_of(proposals)
+        asked = await say(
+            says(*(word for move in moves for word in (move, EXECUTE, judge("pass"))))
+        )
+        truths = [one is Truth.SUFFICIENT for one in asked.truths]
+        truths = truths or [one.ex for one in asked.judgements]
+        return await say(lambda: honest(moves, truths, asked.matches))
 
     async def say(policy):
         return await played(Hack(name=hack.name, play=policy, turn=hack.turn), pool, dialect)
 
     staged = await twin(order) if hack.is_staged else None
-    blind = await say(says(propose(facts[last][0]), ANSWER))
-    return Compared(hack, trajectory, await twin([last]), staged, blind)
+    parts = [last.prefix(n + 1) for n in range(len(last.views))] if dialect == "cocte" else [last]
+    blind = await say(says(*moves_of(parts), ANSWER))
+    return Compared(hack, trajectory, await twin(parts), staged, blind)
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +171,7 @@ def in_all_dialects(database):
             keys = [(dialect, hack) for dialect in DIALECTS_OF_ACTIONS for hack in HACKS]
             work = (compared(hack, pool, dialect) for dialect, hack in keys)
             done = await asyncio.gather(*work)
-        return {
-            (dialect, hack.name): one
-            for (dialect, hack), one in zip(keys, done, strict=True)
-            if one is not None
-        }
+        return {(dialect, hack.name): one for (dialect, hack), one in zip(keys, done, strict=True)}
 
     return asyncio.run(all_of_them())
 
@@ -176,19 +189,13 @@ def test_each_dialect_plays_what_it_can_express(in_all_dialects):
     played = dict.fromkeys(DIALECTS_OF_ACTIONS, 0)
     for dialect, _ in in_all_dialects:
         played[dialect] += 1
-    judging = [name for name in NAMES if ("cocte", name) not in in_all_dialects]
-    # In cocte there is nothing to say of a result, so the tricks that do are none there.
-    assert played == {"actions": 60, "mtsql_r1": 60, "cocte": 60 - len(judging)}
-    assert len(judging) == 36
-    assert "always pass" in judging
+    assert played == dict.fromkeys(DIALECTS_OF_ACTIONS, len(HACKS))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dialect", DIALECTS_OF_ACTIONS)
 def test_no_policy_earns_more_than_the_honest_one(dialect, name, recipe, in_all_dialects):
-    if (dialect, name) not in in_all_dialects:
-        return
     one, config = in_all_dialects[dialect, name], RECIPES[recipe]
     if dialect == "actions":
         assert one.trajectory.ending is one.hack.ending
@@ -225,8 +232,8 @@ def credit(group, mode):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dialect", DIALECTS_OF_ACTIONS)
 def test_no_policy_has_more_advantage_than_the_honest_one(dialect, name, mode, in_all_dialects):
-    one = in_all_dialects.get((dialect, name))
-    if one is None or one.direct is None:
+    one = in_all_dialects[dialect, name]
+    if one.direct is None:
         return
     for recipe, config in RECIPES.items():
         is_staged = one.hack.is_staged and config.verdicts == "each"
@@ -252,7 +259,6 @@ KEYS = [
     for dialect in DIALECTS_OF_ACTIONS
     for last in CHECKED
     for sql in (GOLD, WRONG)
-    if (dialect, last) != ("cocte", "a verdict")
 ]
 
 

@@ -20,16 +20,8 @@ RUN = ToolCall(name=ActionName.EXECUTE)
 _CALL = re.compile(r"<tool_call>.*</tool_call>", re.DOTALL)
 
 
-class Inexpressible(Exception):
-    """The dialect has no such action."""
-
-
 def translated(play: Play, dialect: DialectName) -> Play:
-    """The same policy in another dialect; it sees the replies that the dialect gives.
-
-    Raises:
-        Inexpressible: `cocte` has no verdict on an execution.
-    """
+    """The same policy in another dialect; it sees the replies that the dialect gives."""
     match dialect:
         case "cocte":
             return _one_to_one(play, _Chained())
@@ -48,8 +40,6 @@ class _Chained:
     def __call__(self, action: ToolCall | Answer) -> ToolCall | Answer:
         if not isinstance(action, ToolCall):
             return action
-        if action.target == "execution":
-            raise Inexpressible
         if action.name is not ActionName.PROPOSE:
             return action
         self._num_views += 1

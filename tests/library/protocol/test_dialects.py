@@ -69,7 +69,7 @@ _single = [
     st.builds(
         ToolCall,
         name=st.just(ActionName.VERIFY),
-        target=st.just("memory"),
+        target=st.sampled_from(["execution", "memory"]),
         verdict=st.sampled_from(["pass", "fail", None]),
     ),
 ]
@@ -196,7 +196,12 @@ def test_the_fixed_texts_are_those_of_the_wire():
     rendered = {
         "actions": [(PROPOSE,), (EXECUTE,), (Answer(),), (FAIL,), (LOOK,)],
         "mtsql_r1": [(PASS, PROPOSE, LOOK), (COHERENT, PROPOSE, EXECUTE), (PROPOSE, Answer())],
-        "cocte": [(ToolCall(name=ActionName.PROPOSE, sql=ONE, view="a"),), (EXECUTE,), (LOOK,)],
+        "cocte": [
+            (ToolCall(name=ActionName.PROPOSE, sql=ONE, view="a"),),
+            (EXECUTE,),
+            (LOOK,),
+            (FAIL,),
+        ],
         "short_horizon": [(PROPOSE, Answer())],
     }
     for name, messages in rendered.items():

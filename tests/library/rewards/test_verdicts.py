@@ -17,7 +17,8 @@ from helpers.steps import (
     trajectory_of,
     verified,
 )
-from mtsql.chains.chain import Query
+from mtsql.chains.chain import Chain, Query, View
+from mtsql.chains.truth import Truth
 from mtsql.config.reward import RewardConfig
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
@@ -61,6 +62,53 @@ def test_the_table_of_execution_verdicts(shown, judgement, passed, failed):
         steps = (proposed(), executed_as(shown), verified(verdict), answered())
         trajectory = trajectory_of(*steps, judgements=(judgement,))
         assert execution_values(trajectory, GOLD) == (None, None, value, None)
+
+
+@pytest.mark.parametrize(
+    ("shown", "truth", "passed", "failed"),
+    [
+        *((shown, Truth.SUFFICIENT, 1, -1) for shown in ("ok", "cut")),
+        *((shown, Truth.SUFFICIENT, 1, None) for shown in ("empty", "all_null", "zero")),
+        *((shown, Truth.INSUFFICIENT, -1, 1) for shown in RAN),
+        *((shown, truth, None, None) for shown in RAN for truth in (Truth.UNKNOWN, None)),
+        # Nothing follows from a view that fails, whatever it was to show.
+        *((shown, truth, -1, 1) for shown in FAILED for truth in (*Truth, None)),
+    ],
+)
+@pytest.mark.parametrize("judgement", [RIGHT, WRONG])
+def test_the_table_of_verdicts_on_views(shown, truth, passed, failed, judgement):
+    chain = Chain((View(name="a", sql="SELECT 1"),))
+    for verdict, value in (("pass", passed), ("fail", failed)):
+        steps = proposed(), executed_as(shown), verified(verdict), answered()
+        # Gold's word on the whole query is not asked: a view is not an answer yet.
+        trajectory = trajectory_of(*steps, judgements=[judgement], proposals=[chain])
+        trajectory = replace(trajectory, truths=() if truth is None else (truth,))
+        assert execution_values(trajectory, GOLD) == (None, None, value, None)
+
+
+def test_verdicts_on_the_views_of_a_chain_share_the_weight():
+    a, b = View(name="a", sql="SELECT x FROM t"), View(name="b", sql="SELECT x FROM a")
+    steps = (
+        proposed(0),
+        executed_as("ok"),
+        verified("pass"),
+        proposed(1),
+        replace(executed_as("ok"), proposal=1),
+        verified("pass", 1),
+        answered(1),
+    )
+    trajectory = replace(
+        trajectory_of(*steps, judgements=(WRONG, WRONG), proposals=[Chain((a,)), Chain((a, b))]),
+        truths=(Truth.SUFFICIENT, Truth.INSUFFICIENT),
+    )
+    assert verdict_rewards(trajectory, MEAN) == (None, None, 0.05, None, None, -0.05, None)
+    # A pass on what is then replaced earns nothing; what it costs, it costs all the same.
+    other = Chain((View(name="a", sql="SELECT y FROM t"),))
+    replaced = replace(trajectory, proposals=(*trajectory.proposals[:1], other))
+    assert verdict_rewards(replaced, MEAN) == (None, None, None, None, None, -0.1, None)
+    # One that is not proven is not judged, and the other has all of it.
+    half = replace(trajectory, truths=(Truth.SUFFICIENT, Truth.UNKNOWN))
+    assert verdict_rewards(half, MEAN) == (None, None, 0.1, None, None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from helpers.places import ROOT
 from mtsql.chains.chain import Chain, Query, View
+from mtsql.chains.truth import Truth
 from mtsql.errors import DataError
 from mtsql.evaluation.records import Judgement
 from mtsql.protocol import ActionName, Answer, ParseFailure, ToolCall
@@ -94,6 +95,7 @@ FULL = Attempt(
         ),
         judgements=(Judgement(ex=False, em=None, status="ok", message="m"),) * 2,
         matches=(ClauseMatch(f1=0.8, coherence=None, is_parsed=True),) * 2,
+        truths=(None, Truth.INSUFFICIENT),
     ),
     dialogue_id="d",
     turn_index=1,
