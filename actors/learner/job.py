@@ -22,6 +22,9 @@ class SftJob(BaseModel):
     """The same, for the validation loss."""
     out: Path
     """Folder of the checkpoints, of this training only."""
+    labels: tuple[int, int] | None = None
+    """Ids of the good and the bad label of a process reward model, whose rows say with which weight
+    each is learned; None: tokens are learned."""
     device: Device
     fine_tune: FineTuneConfig
     """In job.json it is settled: num_steps and num_ranks are there, and a pack holds every row."""

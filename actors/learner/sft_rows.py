@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from actors.learner.trees import SFTRow, TreeRow, merged, tree_rows
 from mtsql.config.learning import FineTuneConfig, WarmStartConfig
+from mtsql.config.prm import PRMFineTuneConfig
 from mtsql.errors import DataError
 from mtsql.runs.folder import FineTuneFolder
 from mtsql.runs.records import RowFacts
@@ -144,7 +145,8 @@ def _trees(rows: Sequence[SFTRow], fine_tune: FineTuneConfig) -> list[TreeRow]:
 
 def key_of(fine_tune: FineTuneConfig) -> str:
     """Where these settings stand in a recipe."""
-    return "warm_start" if isinstance(fine_tune, WarmStartConfig) else "selftaught.fine_tune"
+    names = {WarmStartConfig: "warm_start", PRMFineTuneConfig: "prm.fine_tune"}
+    return names.get(type(fine_tune), "selftaught.fine_tune")
 
 
 def _write(path: Path, rows: Sequence[TreeRow]) -> None:

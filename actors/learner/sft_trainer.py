@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import verl.utils.distributed as verl_distributed
@@ -29,8 +29,8 @@ MODELS = "models"
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 
 
-ENGINE = "mtsql"
-"""What verl takes for a vendor of devices: the engine below stands under this name."""
+ENGINE, LABEL_ENGINE = "mtsql", "mtsql_labels"
+"""What verl takes for vendors of devices: the engines below stand under these names."""
 
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor=ENGINE)
@@ -62,10 +62,40 @@ class LearnedTokensEngine(FSDPEngineWithLMHead):
         return {"log_probs": torch.nested.nested_tensor_from_jagged(log_probs, input_ids.offsets())}
 
 
+@EngineRegistry.register(
+    model_type="language_model", backend="fsdp2", device="cuda", vendor=LABEL_ENGINE
+)
+class LabelEngine(LearnedTokensEngine):
+    """The engine of process reward models: at a mark two tokens are weighed against each other."""
+
+    labels: ClassVar[tuple[int, int]]
+    """Ids of the good and the bad one; a rank learns one model only."""
+
+    def prepare_model_outputs(
+        self,
+        output: Any,  # noqa: ANN401 - verl's own objects
+        output_args: dict[str, Any],
+        micro_batch: Any,  # noqa: ANN401
+        logits_processor_func: Any,  # noqa: ANN401
+    ) -> dict[str, torch.Tensor]:
+        """good * log p + bad * log(1 - p) before each learned place, p the share of the good label
+        among the two; 0 elsewhere."""
+        input_ids, learned = micro_batch["input_ids"], output_args["learned"]
+        log_p = output.logits[0][:, list(self.labels)].float().log_softmax(-1)
+        weights = torch.stack(
+            [micro_batch[name].values().roll(-1)[learned] for name in ("good", "bad")], -1
+        )
+        value = (weights * log_p).sum(-1)
+        log_probs = value.new_zeros(len(input_ids.values())).index_put((learned,), value)
+        return {"log_probs": torch.nested.nested_tensor_from_jagged(log_probs, input_ids.offsets())}
+
+
 def run_rank(job: SftJob) -> None:
     """One rank of a training; its place stands in RANK and WORLD_SIZE."""
     plugin.require()
-    os.environ["VERL_ENGINE_VENDOR"] = ENGINE
+    os.environ["VERL_ENGINE_VENDOR"] = ENGINE if job.labels is None else LABEL_ENGINE
+    if job.labels is not None:
+        LabelEngine.labels = job.labels
     verl_distributed.initialize_global_process_group()
     # verl seeds nothing here, and new adapters are random.
     torch.manual_seed(job.recipe.seed)

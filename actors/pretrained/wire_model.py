@@ -1,4 +1,4 @@
-"""A copy of a pretrained model whose tokenizer keeps the constant texts of the wire whole.
+"""A copy of a model with more tokens: the wire's constant texts, or the marks of another task.
 
 Files are copied as streams, so that a large model is never in memory. A new token's rows, in the
 embedding and in an untied head, are the mean of the rows of the pieces that its text was before.
@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,6 +57,49 @@ def make_wire_model(model: Path, out: Path, config: RunConfig) -> None:
         ModelError: the model's tokenizer, template or weights cannot be given new tokens.
         MachineError: too little room on the disk.
     """
+    tokenizer, pieces = with_wire_tokens(model, config)
+
+    def refused(why: str) -> ModelError:
+        return ModelError(f"model.wire_tokens: {model}: {why}: set model.wire_tokens=false")
+
+    def check(folder: Path) -> None:
+        run_codec(load_tokenizer(folder), config)
+
+    add_tokens(
+        model,
+        out,
+        tokenizer,
+        pieces,
+        refused=refused,
+        check=check,
+        instead="set model.wire_tokens=false",
+    )
+
+
+def add_tokens(
+    model: Path,
+    out: Path,
+    tokenizer: Any,  # noqa: ANN401 - transformers' tokenizers share no useful type
+    pieces: Mapping[int, Sequence[int]],
+    *,
+    refused: Callable[[str], ModelError],
+    check: Callable[[Path], None] = lambda _: None,
+    instead: str = "take a smaller model",
+) -> None:
+    """Write a copy of a model with more tokens as a Hugging Face folder, whole or not at all.
+
+    Args:
+        out: replaced if it exists.
+        tokenizer: with the new tokens.
+        pieces: by each new token's id, the ids whose rows its own is the mean of.
+        refused: the error that says why the model cannot be given tokens.
+        check: looks at the folder before it takes its name.
+        instead: another way than to make space on the disk.
+
+    Raises:
+        ModelError: what `refused` or `check` make.
+        MachineError: too little room on the disk.
+    """
     weights = sorted(model.glob("*.safetensors"))
     needed = sum(path.stat().st_size for path in weights) + ROOM_BYTES
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -64,14 +107,13 @@ def make_wire_model(model: Path, out: Path, config: RunConfig) -> None:
     if free < needed:
         raise MachineError(
             f"{out}: the copy of {model} needs {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are "
-            "free: make free space, set run_dir=, or set model.wire_tokens=false"
+            f"free: make free space, set run_dir=, or {instead}"
         )
-    tokenizer, pieces = with_wire_tokens(model, config)
     kind = json.loads((model / "config.json").read_text(encoding="utf-8"))
     sections = [part for part in (kind, kind.get("text_config")) if isinstance(part, dict)]
     sizes = [part for part in sections if "vocab_size" in part]
     if not sizes:
-        raise _refused(model, "config.json has no vocab_size")
+        raise refused("config.json has no vocab_size")
     num_rows: int = sizes[0]["vocab_size"]
     num_needed = max(pieces, default=0) + 1
     new_rows = max(num_rows, -(-num_needed // MULTIPLE) * MULTIPLE)
@@ -84,9 +126,7 @@ def make_wire_model(model: Path, out: Path, config: RunConfig) -> None:
             name for path in weights for name in _write_grown(path, partial / path.name, growth)
         ]
         if not grown:
-            raise _refused(
-                model, f"no tensor of its weights has a row for each of {num_rows} tokens"
-            )
+            raise refused(f"no tensor of its weights has a row for each of {num_rows} tokens")
         for path in model.iterdir():
             if path.is_file() and path.suffix not in {".safetensors", *OTHER_WEIGHTS}:
                 shutil.copyfile(path, partial / path.name)
@@ -95,17 +135,14 @@ def make_wire_model(model: Path, out: Path, config: RunConfig) -> None:
         _write_json(partial / "config.json", kind)
         _update_index(partial)
         tokenizer.save_pretrained(partial)
-        _check(partial, model, config, growth)
+        _check_tokens(partial, growth, refused)
+        check(partial)
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     what = {"model": model, "tokens": len(pieces), "rows": new_rows, "rows_before": num_rows}
-    logger.info("wire tokens added", extra=what | {"tensors": grown})
-
-
-def _refused(model: Path, why: str) -> ModelError:
-    return ModelError(f"model.wire_tokens: {model}: {why}: set model.wire_tokens=false")
+    logger.info("tokens added", extra=what | {"tensors": grown})
 
 
 def _write_grown(source: Path, target: Path, growth: _Growth) -> list[str]:
@@ -198,14 +235,13 @@ def _update_index(folder: Path) -> None:
         _write_json(path, index)
 
 
-def _check(folder: Path, model: Path, config: RunConfig, growth: _Growth) -> None:
-    """What was written is read again as others will read it."""
+def _check_tokens(folder: Path, growth: _Growth, refused: Callable[[str], ModelError]) -> None:
+    """The tokenizer that was written is read again as others will read it."""
     tokenizer = load_tokenizer(folder)
-    run_codec(tokenizer, config)
     for token in growth.pieces:
         text = tokenizer.decode([token])
         if tokenizer(text, add_special_tokens=False)["input_ids"] != [token]:
-            raise _refused(model, f"its tokenizer forgets {text!r} when it is saved")
+            raise refused(f"its tokenizer forgets {text!r} when it is saved")
 
 
 def _write_json(path: Path, value: object) -> None:

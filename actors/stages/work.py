@@ -61,11 +61,25 @@ def _evaluate(context: StageContext) -> None:
     evaluate_request(context)
 
 
+def _prm(name: str) -> Callable[[StageContext], None]:
+    def work(context: StageContext) -> None:
+        from actors.stages import prm
+
+        {
+            "prm_label": prm.label_stage,
+            "prm_train": prm.train_stage,
+            "prm_evaluate": prm.evaluate_stage,
+        }[name](context)
+
+    return work
+
+
 OUTSIDE: dict[str, Callable[[StageContext], None]] = {
     "data": _data,
     "warm_start": _warm_start,
     "rl": _rl,
     "evaluate": _evaluate,
+    **{name: _prm(name) for name in ("prm_label", "prm_train", "prm_evaluate")},
 }
 """By a stage's key, outside of the self-taught rounds."""
 

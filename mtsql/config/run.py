@@ -15,6 +15,7 @@ from mtsql.config.evaluation import EvaluationConfig
 from mtsql.config.learning import SelfTaughtConfig, WarmStartConfig
 from mtsql.config.machine import MachineConfig
 from mtsql.config.model import ModelConfig
+from mtsql.config.prm import PRMConfig
 from mtsql.config.reward import RewardConfig
 from mtsql.config.rl import RLConfig
 from mtsql.config.section import Section
@@ -46,6 +47,8 @@ class RunConfig(Section):
     """What a trajectory is worth."""
     rl: RLConfig | None = RLConfig()
     """None: stop after the warm start."""
+    prm: PRMConfig | None = None
+    """The process reward model of `mtsql prm`; the run's own stages do without."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is judged, and how."""
     machine: MachineConfig = MachineConfig()

@@ -7,6 +7,7 @@ itself, it is left out.
 """
 
 from dataclasses import dataclass
+from math import exp
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat
@@ -49,9 +50,22 @@ class FormNote(BaseModel):
     scores: Literal["steps", "outcome"]
     """`steps`: of a process reward model. `outcome`: of an outcome verifier, at the last mark."""
     temperature: PositiveFloat = 1.0
-    """By which the difference of the two logits is divided: fitted on dialogues not learned."""
+    """Fitted, like `shift`, on dialogues that were not learned."""
+    shift: float = 0.0
+    """Undoes the equal weight that good and bad have in learning, whatever their shares are."""
     max_tokens: int
     """Of a text; marks beyond are cut off and have no score."""
+
+    def score(self, margin: float) -> float:
+        """Probability that a step is good, from the good label's logit minus the bad one's."""
+        return logistic((margin + self.shift) / self.temperature)
+
+
+def logistic(value: float) -> float:
+    """1 / (1 + e^-value), without overflow."""
+    if value < 0:
+        return exp(value) / (1 + exp(value))
+    return 1 / (1 + exp(-value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ RUN/evaluation/POLICY-HISTORY.json  scores and every turn's verdict
 RUN/trajectories/*.parquet          what was played: POLICY-HISTORY, rl-step-N
 RUN/warm_start/, RUN/rounds/N/      a fine-tuning: rows, checkpoints, model (`FineTuneFolder`)
 RUN/rl/                             rows, checkpoints, model
+RUN/prm/                            a process reward model (`PRMFolder`)
 RUN/summary.json, report.html       the figures, and the page made of them
 """
 
@@ -323,6 +324,36 @@ class RunFolder:
             if model.exists():
                 return model
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class PRMFolder(RunFolder):
+    """RUN/prm: like a run's folder, with its own recipe and stages, so that it can be made anew."""
+
+    @property
+    def labels(self) -> Path:
+        """Folder of the labels, a file for each file of trajectories."""
+        return self.path / "labels"
+
+    @property
+    def label_facts(self) -> Path:
+        """What the labels are, in numbers, and how their sources agree."""
+        return self.path / "labels.json"
+
+    @property
+    def steps(self) -> FineTuneFolder:
+        """The process reward model's own fine-tuning."""
+        return FineTuneFolder(self.path / "steps")
+
+    @property
+    def outcome(self) -> FineTuneFolder:
+        """The outcome verifier's."""
+        return FineTuneFolder(self.path / "outcome")
+
+    @property
+    def figures(self) -> Path:
+        """What both are worth on dialogues that they have not learned."""
+        return self.path / "prm.json"
 
 
 def _read(path: Path, model: type[Model], *, fix: str) -> Model | None:

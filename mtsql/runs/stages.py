@@ -4,6 +4,7 @@ data, warm_start, evaluate_warm_start
 round_N_sample, round_N_select, round_N_fine_tune, round_N_evaluate    for each self-taught round
 rl, evaluate_rl
 evaluate                                            what `mtsql eval` asks for, outside a run
+prm_label, prm_train, prm_evaluate                  what `mtsql prm` asks for, in RUN/prm
 """
 
 import re
@@ -54,6 +55,11 @@ KINDS = (
         key="evaluate_rl", title="evaluate RL", part="after", needs_gpu_node=True, policy="rl"
     ),
     StageKind(key="evaluate", title="evaluate", part="alone", needs_gpu_node=True),
+    StageKind(key="prm_label", title="label steps", part="alone", learns=True),
+    StageKind(
+        key="prm_train", title="train reward models", part="alone", learns=True, needs_gpu_node=True
+    ),
+    StageKind(key="prm_evaluate", title="judge reward models", part="alone", needs_gpu_node=True),
 )
 """Every kind of stage, in the order of a run."""
 

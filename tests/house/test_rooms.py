@@ -18,6 +18,7 @@ recipes: bench cocte export play score
 recipes: sql
 actors:  stages
 actors:  run
+actors:  prm
 actors:  learner pretrained
 actors:  rollout
 actors:  failures log plugin sql_pool tiny_model sentence_embedder

@@ -1,0 +1,1 @@
+"""Process reward models: made from a policy's base, asked for scores."""
