@@ -10,6 +10,7 @@ from mtsql.dialogue import PastTurn, TurnSpec
 from mtsql.evaluation.judge import JudgeItem, judge_many
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import OFFICIAL, Rules
+from mtsql.shown.missing import missing_name
 from mtsql.shown.results import observe_result, preview_cell
 from mtsql.shown.stored import lookups
 from mtsql.sql.records import (
@@ -51,7 +52,8 @@ class TurnDatabase:
     async def observe(
         self, sql: str, result: QueryResult, digest: ViewDigest | None = None
     ) -> dict[str, object]:
-        """The result as the agent sees it; of a suspicious one, what the columns store as well.
+        """The result as the agent sees it; of a suspicious one, what the columns store as well, and
+        of an error about a name, where to look, if the recipe wants it.
 
         Args:
             digest: of a view, which begins the observation; None: it is a query.
@@ -59,6 +61,8 @@ class TurnDatabase:
         observation = self._preview(result) if digest is None else self._preview_digest(digest)
         if suspicion(result):
             observation |= await self._stored_values(sql)
+        if self._config.name_hints and result.status is not QueryStatus.OK:
+            observation |= missing_name(sql, result.kind or "", result.message, self._spec.schema)
         return observation
 
     async def previews(

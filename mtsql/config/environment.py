@@ -36,6 +36,10 @@ class EnvironmentConfig(Section):
     `city.name = 'ROME'` for "Rome". A column with more than `sql.max_rows` different texts gives
     none. The demo leaves them off: its questions spell values otherwise than its databases do, so
     that a policy has to look, and hints would look for it."""
+    name_hints: bool = False
+    """An error about a name shows which tables have the column, else the columns of those that the
+    query reads, or the tables that there are (SQLite; other engines name candidates themselves). A
+    small model repeats itself without."""
     history: HistoryMode = "gold"
     """What memory holds of earlier turns in training."""
     max_steps: PositiveInt = 8

@@ -15,7 +15,7 @@ def in_lower_case_throughout(dataset: Dataset) -> Dataset:
     """
     schemas = {db_id: _schema(schema) for db_id, schema in dataset.schemas.items()}
     splits = {
-        name: [_dialogue(one, schemas[one.db_id]) for one in dialogues]
+        name: tuple(_dialogue(one, schemas[one.db_id]) for one in dialogues)
         for name, dialogues in dataset.splits.items()
     }
     return replace(dataset, schemas=schemas, splits=splits)

@@ -260,6 +260,22 @@ def test_errors_are_typed(database, sql, status, kind):
 
 
 @pytest.mark.parametrize(
+    ("sql", "hint"),
+    [
+        ("SELECT price FROM shop", {"found_in": ["sale"]}),
+        ("SELECT s.colour FROM shop AS s", {"columns_of": {"shop": ["id", "name", "city"]}}),
+        ("SELECT name FROM shops", {"tables": ["shop", "sale"]}),
+        ("SELEC name", {}),
+        ("SELECT name FROM shop", {}),
+    ],
+)
+def test_an_error_about_a_name_can_show_where_it_is(database, sql, hint):
+    run = play_messages(database, propose(sql), EXECUTE, name_hints=True)
+    shown = {"found_in", "columns_of", "tables"} & set(run.replies[1])
+    assert {name: run.replies[1][name] for name in shown} == hint
+
+
+@pytest.mark.parametrize(
     ("sql", "note"),
     [
         ("SELECT name FROM shop WHERE 0", "empty"),

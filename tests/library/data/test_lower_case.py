@@ -43,7 +43,7 @@ def dataset(engine: EngineName) -> Dataset:
         folder=Path("data"),
         name="small",
         seed=1,
-        splits={"train": [dialogue]},
+        splits={"train": (dialogue,)},
         schemas={"Shops": schema},
         databases={},
     )
