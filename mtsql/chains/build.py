@@ -1,11 +1,21 @@
-"""Verified chains for gold queries: taken apart, run, compared with gold, duplicates dropped."""
+"""Verified chains for gold queries: taken apart, run, compared with gold, duplicates dropped.
 
+Trees are worked on in processes of their own (`num_processes`), as they take more time than the
+databases do.
+"""
+
+import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
+from multiprocessing import get_context
 from statistics import fmean
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -18,6 +28,7 @@ from mtsql.evaluation.golds import Gold, cut_ties
 from mtsql.evaluation.judge import JudgeItem, judge_many
 from mtsql.evaluation.records import Judgement
 from mtsql.evaluation.rules import Rules
+from mtsql.parent import die_with_parent
 from mtsql.schema import Schema
 from mtsql.sql.records import QueryLimits, SqlExecutor
 
@@ -26,6 +37,8 @@ SAME_RESULT = Rules(keep_value_word=True, keep_literals=True)
 differences. DISTINCT counts too, by `Judgement.ex_strict`."""
 AT_ONCE = 128
 """Golds that are judged in one call."""
+PARTS_AT_ONCE = 2
+"""Calls under way: while databases work on one, trees of another are taken apart."""
 MAX_MEASURED = 500
 """Golds whose chains are compared with each other for `ChainFacts.mean_distance`."""
 
@@ -33,6 +46,10 @@ Failure = Literal["unreadable", "no_view", "gold_failed", "tie", "differs", "fau
 """Why a gold has no chain. `unreadable`: the parser cannot read it. `no_view`: nothing of it can
 become a view. `tie`: no chain gives its rows, and its LIMIT leaves open which they are. `differs`:
 no chain gives its rows, or within the limits. `fault`: the machinery failed."""
+
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +97,79 @@ async def build_chains(
     *,
     limits: QueryLimits,
     min_distance: float = MIN_DISTANCE,
-    progress: Callable[[int], None] = lambda num_done: None,
+    num_processes: int = 0,
+    progress: Callable[[Mapping[Gold, Built], int], None] = lambda built, num_done: None,
 ) -> dict[Gold, Built]:
     """Chains of each different gold that give its result under the limits.
 
     Args:
         schemas: by db_id.
         min_distance: of two chains that are closer, the second one goes.
-        progress: told how many golds, equal ones too, have been done since it was told last.
+        num_processes: for the work on trees; 0: this one does it.
+        progress: told what has been built since it was told last, and how many golds these are,
+            equal ones counted each.
     """
     counts = Counter(golds)
     different = sorted(counts)  # a database's golds follow each other: a worker keeps few open
     built: dict[Gold, Built] = {}
-    for start in range(0, len(different), AT_ONCE):
-        part = different[start : start + AT_ONCE]
-        built |= await _build(executor, part, schemas, limits, min_distance)
-        progress(sum(counts[gold] for gold in part))
+    slots = asyncio.Semaphore(PARTS_AT_ONCE)
+    with _processes(num_processes) as pool:
+
+        async def build(part: Sequence[Gold]) -> None:
+            async with slots:
+                done = await _build(executor, part, schemas, limits, min_distance, pool)
+            built.update(done)
+            progress(done, sum(counts[gold] for gold in part))
+
+        starts = range(0, len(different), AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(build(different[start : start + AT_ONCE]))
     return built
+
+
+class _Processes(ProcessPoolExecutor):
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            number,
+            mp_context=get_context("spawn"),
+            initializer=die_with_parent,
+            initargs=(os.getpid(),),
+        )
+        self.number = number
+
+
+def _processes(number: int) -> "_Processes | nullcontext[None]":
+    return _Processes(number) if number else nullcontext()
+
+
+async def _spread(
+    work: Callable[[Sequence[Item]], list[Value]], items: Sequence[Item], pool: _Processes | None
+) -> list[Value]:
+    """Work on the items, in order, in all processes."""
+    if pool is None or not items:
+        return work(items)
+    size = -(-len(items) // pool.number)
+    parts = [items[start : start + size] for start in range(0, len(items), size)]
+    loop = asyncio.get_running_loop()
+    done = await asyncio.gather(*(loop.run_in_executor(pool, work, part) for part in parts))
+    return [value for values in done for value in values]
+
+
+def _taken_apart(queries: Sequence[tuple[str, Schema]]) -> list[Built]:
+    """The chains of each query, not yet run; or why there are none."""
+    found: list[Built] = []
+    for sql, schema in queries:
+        try:
+            found.append(Built(chains=tuple(chains_of(sql, schema))))
+        except ChainError as error:
+            kind = "no_view" if isinstance(error, NoViewError) else "unreadable"
+            found.append(Built(failure=kind, detail=str(error)))
+    return found
+
+
+def _kept(groups: Sequence[Sequence[Chain]], min_distance: float) -> list[Sequence[Chain]]:
+    return [_deeper(different_chains(group, min_distance=min_distance)) for group in groups]
 
 
 async def _build(
@@ -105,16 +178,12 @@ async def _build(
     schemas: Mapping[str, Schema],
     limits: QueryLimits,
     min_distance: float,
+    pool: _Processes | None,
 ) -> dict[Gold, Built]:
-    built: dict[Gold, Built] = {}
-    asked: list[tuple[Gold, Chain]] = []
-    for gold in golds:
-        db_id, sql = gold
-        try:
-            asked += [(gold, chain) for chain in chains_of(sql, schemas[db_id])]
-        except ChainError as error:
-            kind = "no_view" if isinstance(error, NoViewError) else "unreadable"
-            built[gold] = Built(failure=kind, detail=str(error))
+    queries = [(sql, schemas[db_id]) for db_id, sql in golds]
+    apart = dict(zip(golds, await _spread(_taken_apart, queries, pool), strict=True))
+    built = {gold: one for gold, one in apart.items() if one.failure is not None}
+    asked = [(gold, chain) for gold, one in apart.items() for chain in one.chains]
     judgements = await judge_many(
         executor,
         [
@@ -136,16 +205,17 @@ async def _build(
         found.setdefault(gold, []).append((chain, judgement))
     failed = [gold for gold, tried in found.items() if not any(_is_same(one) for _, one in tried)]
     ties = dict(zip(failed, await cut_ties(executor, failed, limits), strict=True))
-    for gold, tried in found.items():
-        if gold in ties:
-            built[gold] = _failed([one for _, one in tried], ties[gold])
-            continue
-        same = [(chain, judgement) for chain, judgement in tried if _is_same(judgement)]
-        different = different_chains([chain for chain, _ in same], min_distance=min_distance)
-        built[gold] = Built(
-            chains=tuple(_deeper(different)),
-            is_empty=same[0][1].is_empty,
-        )
+    for gold in failed:
+        built[gold] = _failed([one for _, one in found[gold]], ties[gold])
+    same = {
+        gold: [(chain, judgement) for chain, judgement in tried if _is_same(judgement)]
+        for gold, tried in found.items()
+        if gold not in ties
+    }
+    groups = [[chain for chain, _ in tried] for tried in same.values()]
+    kept = await _spread(partial(_kept, min_distance=min_distance), groups, pool)
+    for (gold, tried), chains in zip(same.items(), kept, strict=True):
+        built[gold] = Built(chains=tuple(chains), is_empty=tried[0][1].is_empty)
     return built
 
 

@@ -53,8 +53,8 @@ class Truth(StrEnum):
 class ViewTruth:
     truth: Truth
     proof: str = ""
-    """Of sufficient: the completion, one WITH query. Of insufficient: the table that hides a stored
-    one, `NAME AS (QUERY)`. Of unknown: why."""
+    """Of sufficient: the completion, one WITH query. Of insufficient: the tables that hide stored
+    ones, `NAME AS (QUERY)`. Of unknown: why."""
 
 
 async def view_truth(
@@ -113,10 +113,11 @@ async def _find_truth(
     if (await cut_ties(executor, [(db_id, gold_sql)], limits))[0]:
         return _unknown("gold's LIMIT cuts a tie")
     hidden = [name for name in gold_reads if name in reads]
-    worlds = await worlds_of(executor, db_id, schema, hidden, _names([gold_sql, *views]), limits)
+    names = _names([gold_sql, *views])
+    worlds = await worlds_of(executor, db_id, schema, hidden, names, limits, others=reads)
     golds = await run.in_worlds(worlds, gold_sql)
     passed = _reads([view.sql for view in chain.views if _passes_rows(view)])
-    covered = {name for name in hidden if passed[name] >= gold_reads[name]}
+    covered = {name for name in reads if passed[name] >= gold_reads[name]}
     held = {name.lower() for result in found for name in result.columns} | _outputs(views)
     keyed = {
         table.name.lower()
@@ -127,13 +128,17 @@ async def _find_truth(
     mine = [
         world
         for world in worlds
-        if (name := world.table.name.lower()) in covered
-        and (world.changes_rows or name not in keyed)
+        if all(
+            (name := change.table.name.lower()) in covered
+            and (change.changes_rows or name not in keyed)
+            for change in world
+        )
     ]
     if world := await _witness(run, mine, golds, views, found, gold):
+        tables = [change.table for change in world]
         return ViewTruth(
             truth=Truth.INSUFFICIENT,
-            proof=f"{name_in_sql(world.table.name)} AS ({world.table.sql})",
+            proof=", ".join(f"{name_in_sql(one.name)} AS ({one.sql})" for one in tables),
         )
     changes = [world for world in worlds if _differ(golds.get(world), gold)]
     if not changes:
@@ -177,8 +182,8 @@ class _Runner:
         stored, *results = await self(
             [
                 sql,
-                *(in_world(world.table, sql) for world in worlds),
-                *(in_world(world.same, sql) for world in worlds),
+                *(in_world([change.table for change in world], sql) for world in worlds),
+                *(in_world([change.same for change in world], sql) for world in worlds),
             ]
         )
         changed, same = results[: len(worlds)], results[len(worlds) :]
@@ -215,7 +220,12 @@ async def _holds(
 ) -> bool:
     """Whether a completion gives gold's rows, here and in all worlds."""
     worlds = list(golds)
-    here, *found = await run([completion, *(in_world(one.table, completion) for one in worlds)])
+    here, *found = await run(
+        [
+            completion,
+            *(in_world([change.table for change in world], completion) for world in worlds),
+        ]
+    )
     return _agree(here, gold, ordered=ordered) and all(
         _agree(one, golds[world], ordered=ordered) for world, one in zip(worlds, found, strict=True)
     )

@@ -1,6 +1,7 @@
-"""The database as it is with one small change, without writing to it: a view that hides a table.
+"""The database as it is with one small change, without writing to it: views that hide tables.
 
     shop loses its row 3     shop AS (SELECT id, name FROM main.shop WHERE rowid IS NOT 3)
+    sale 2 becomes two, and its second item is the new one's    sale AS (...), item AS (...)
 
 Each changed world comes with one of the same form that changes nothing, so that what differs
 between the two is the change alone, and not how the engine reads a view.
@@ -21,7 +22,7 @@ MAX_CHANGED = 4
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Change:
     """A table that stands for the stored one of its name."""
 
     table: View
@@ -31,11 +32,14 @@ class World:
     """There is a row more or less; else cells are others."""
 
 
-def in_world(table: View | None, sql: str) -> str:
-    """A query over the stored tables as one over a world; as it is without a world."""
-    if table is None:
-        return sql
-    return f"WITH {quote_name(table.name)} AS ({table.sql}) SELECT * FROM ({closed(sql)})"
+World = tuple[Change, ...]
+"""Of different tables, all at once."""
+
+
+def in_world(tables: Sequence[View], sql: str) -> str:
+    """A query over the stored tables as one over tables that stand for them."""
+    parts = (f"{quote_name(table.name)} AS ({table.sql})" for table in tables)
+    return f"WITH {', '.join(parts)} SELECT * FROM ({closed(sql)})"
 
 
 async def worlds_of(
@@ -45,13 +49,17 @@ async def worlds_of(
     tables: Collection[str],
     columns: Collection[str],
     limits: QueryLimits,
+    *,
+    others: Collection[str] = (),
 ) -> list[World]:
-    """Worlds of an SQLite database: a row less or more, two cells swapped, a cell with a new value.
+    """Worlds of an SQLite database: a row less or more, two cells swapped, a cell with a new value;
+    a row that others refer to becomes two, which share them.
 
     Keys stay keys: their cells are swapped only.
 
     Args:
         tables: names in lower case; only these change.
+        others: further tables that may change along with one of these.
         columns: names in lower case; only cells of these change.
     """
     found = [table for table in schema.tables if table.name.lower() in tables]
@@ -66,10 +74,13 @@ async def worlds_of(
     for table, result in zip(found, await executor.execute_many(asked), strict=True):
         if result.status is QueryStatus.OK and result.rows:
             rows = [row[0] for row in result.rows if isinstance(row[0], int)]
-            worlds += _deleting(table, _spread(rows, MAX_DELETED))
-            worlds += _growing(table, _spread(rows, MAX_CHANGED))
-            worlds += _changing(table, _spread(rows, MAX_CHANGED), columns, keys)
-    return worlds
+            changes = [
+                *_deleting(table, _spread(rows, MAX_DELETED)),
+                *_growing(table, _spread(rows, MAX_CHANGED)),
+                *_changing(table, _spread(rows, MAX_CHANGED), columns, keys),
+            ]
+            worlds += [(change,) for change in changes]
+    return worlds + await _splitting(executor, db_id, schema, found, {*tables, *others}, limits)
 
 
 def _spread(rows: Sequence[int], most: int) -> list[int]:
@@ -78,12 +89,12 @@ def _spread(rows: Sequence[int], most: int) -> list[int]:
     return [rows[place * len(rows) // most] for place in range(most)]
 
 
-def _deleting(table: Table, rows: Sequence[int]) -> Iterator[World]:
+def _deleting(table: Table, rows: Sequence[int]) -> Iterator[Change]:
     def without(row: str) -> View:
         return _view(table, {}, f" WHERE rowid IS NOT {row}")
 
     for row in rows:
-        yield World(without(str(row)), without("NULL"), changes_rows=True)
+        yield Change(without(str(row)), without("NULL"), changes_rows=True)
 
 
 def _changing(
@@ -91,7 +102,7 @@ def _changing(
     rows: Sequence[int],
     columns: Collection[str],
     keys: Collection[tuple[str, str]],
-) -> Iterator[World]:
+) -> Iterator[Change]:
     stored = f"main.{quote_name(table.name)}"
     for column in table.columns:
         if column.name.lower() not in columns:
@@ -114,26 +125,91 @@ def _changing(
 
         for one, other in zip(rows, [*rows[1:], *rows[:1]], strict=True):
             if one != other:
-                yield World(swapped(str(one), str(other)), swapped("NULL", "NULL"))
+                yield Change(swapped(str(one), str(other)), swapped("NULL", "NULL"))
         if is_key:
             continue
         for value in (_moved(name, "'~'", 1), _moved(name, "''", -1), "NULL"):
             for row in rows:
-                yield World(renewed(str(row), value), renewed("NULL", value))
+                yield Change(renewed(str(row), value), renewed("NULL", value))
 
 
-def _growing(table: Table, rows: Sequence[int]) -> Iterator[World]:
+def _growing(table: Table, rows: Sequence[int]) -> Iterator[Change]:
     """A row twice, the second time under another key."""
-    keys = [quote_name(column.name) for column in table.columns if column.is_primary]
-    cells = {key: _moved(key, f"{key} || '~'", 1) for key in keys}
+    keys = [column.name for column in table.columns if column.is_primary]
+    if keys:
+        for row in rows:
+            yield _doubled(table, row, keys)
+
+
+def _doubled(table: Table, row: int, keys: Collection[str]) -> Change:
+    cells = {quote_name(key): _other_key(key) for key in keys}
 
     def more(row: str) -> View:
         added = _view(table, cells, f" WHERE rowid = {row}").sql
         return View(name=table.name, sql=f"{_view(table, {}).sql} UNION ALL {added}")
 
-    if keys:
-        for row in rows:
-            yield World(more(str(row)), more("NULL"), changes_rows=True)
+    return Change(more(str(row)), more("NULL"), changes_rows=True)
+
+
+async def _splitting(
+    executor: SqlExecutor,
+    db_id: str,
+    schema: Schema,
+    tables: Sequence[Table],
+    names: Collection[str],
+    limits: QueryLimits,
+) -> list[World]:
+    """A row twice, and the last of those that refer to it refers to the second one: a join of the
+    two tables has the same rows, but for keys.
+    """
+    by_name = {table.name.lower(): table for table in schema.tables if table.name.lower() in names}
+    pairs = [
+        (parent, child, key)
+        for parent in tables
+        for key in schema.foreign_keys
+        if key.ref_table.lower() == parent.name.lower()
+        and (child := by_name.get(key.table.lower())) is not None
+        and child is not parent
+    ]
+    asked = [
+        QueryRequest(
+            db_id=db_id,
+            sql=f"SELECT p.rowid, max(c.rowid) FROM main.{quote_name(parent.name)} AS p "
+            f"JOIN main.{quote_name(child.name)} AS c "
+            f"ON c.{quote_name(key.column)} = p.{quote_name(key.ref_column)} "
+            "GROUP BY p.rowid HAVING count(*) > 1",
+            limits=limits,
+        )
+        for parent, child, key in pairs
+    ]
+    worlds: list[World] = []
+    results = await executor.execute_many(asked) if asked else []
+    for (parent, child, key), result in zip(pairs, results, strict=True):
+        if result.status is not QueryStatus.OK:
+            continue
+        keys = {column.name for column in parent.columns if column.is_primary} | {key.ref_column}
+        rows = {
+            row: last for row, last in result.rows if isinstance(row, int) and isinstance(last, int)
+        }
+        for row in _spread(list(rows), MAX_CHANGED):
+            worlds.append((_doubled(parent, row, keys), _moved_to(child, key.column, rows[row])))
+    return worlds
+
+
+def _moved_to(table: Table, column: str, row: int) -> Change:
+    """The row refers to the second one."""
+    name = quote_name(column)
+
+    def moved(row: str) -> View:
+        cell = f"CASE WHEN rowid IS NOT {row} THEN {name} ELSE {_other_key(column)} END"
+        return _view(table, {name: cell})
+
+    return Change(moved(str(row)), moved("NULL"))
+
+
+def _other_key(column: str) -> str:
+    name = quote_name(column)
+    return _moved(name, f"{name} || '~'", 1)
 
 
 def _moved(name: str, text: str, sign: int) -> str:

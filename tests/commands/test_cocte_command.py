@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from helpers.shops import write_shops
+from mtsql.chains.build import Built
+from mtsql.chains.chain import Chain, View
 from mtsql.data.embedded import generate
+from recipes.cocte.build import UnderWay
 from recipes.main import main
 
 
@@ -39,11 +42,31 @@ def test_build_writes_chains_and_figures(
         for chain in row["chains"]:
             assert len(chain) > 1
             assert set(chain[0]) == {"name", "sql", "rationale"}
-    assert not list(out.glob("*.partial"))
+    assert sorted(path.name for path in out.iterdir()) == ["chains.jsonl", "facts.json"]
     # Another build takes its place.
     assert main([*words, "--min-distance", "1"]) == 0
     again = json.loads((out / "facts.json").read_text())
     assert again["mean_chains"] < facts["mean_chains"]
+
+
+def test_a_build_that_was_killed_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "built.jsonl"
+    chain = Chain((View(name="a", sql="SELECT 1", rationale="One."), View(name="b", sql="TABLE a")))
+    done = {
+        ("shops", "SELECT 1"): Built(chains=(chain,), is_empty=True),
+        ("shops", "SELECT"): Built(failure="unreadable", detail="no query"),
+    }
+    lost = {("shops", "SELECT 2"): Built(failure="fault", detail="the pool is gone")}
+    UnderWay(path, "limits").add(done | lost)
+    with path.open("a") as file:
+        file.write('{"db_id": "shops", "gold_')  # killed while it wrote
+    again = UnderWay(path, "limits")
+    assert again.built == done
+    assert again.built["shops", "SELECT 1"].chains[0].views[0].rationale == "One."
+    again.add({("shops", "SELECT 3"): Built(failure="tie")})
+    assert len(UnderWay(path, "limits").built) == 3
+    assert UnderWay(path, "other limits").built == {}
+    assert UnderWay(path, "limits").built == {}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ GOLD = (
     "WHERE price > 5 GROUP BY city"
 )
 JOINED = "SELECT {} FROM shop JOIN sale ON shop.id = sale.shop_id"
+ITEMS = f"{JOINED} LEFT JOIN item ON item.sale_id = sale.id"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,9 @@ def test_a_view_from_which_gold_can_be_computed(database, views):
         [JOINED.format("city, price") + " WHERE price > 5 AND city = 'Rome'"],
         ["SELECT price FROM sale WHERE price > 5"],  # nothing to join by
         [JOINED.format("city, price"), "SELECT city FROM v0"],
+        [ITEMS.format("city, price")],  # rows are repeated, and nothing says how often
+        [ITEMS.replace("LEFT ", "").format("city, price, sale.id")],  # sales without items are gone
+        [ITEMS.format("city, price"), "SELECT city FROM v0 WHERE price > 5"],
         [JOINED.format("city, price"), "SELECT price FROM v0 WHERE price > 5"],
     ],
 )
@@ -92,6 +96,11 @@ def test_a_view_from_which_gold_cannot_be_computed(database, views):
     found = truth(database, *views)
     assert found.truth is Truth.INSUFFICIENT
     assert " AS (SELECT " in found.proof
+
+
+@pytest.mark.parametrize("keys", ["sale.id", "item.id", "item.sale_id"])
+def test_repeated_rows_that_a_key_tells_apart_are_not_beyond_repair(database, keys):
+    assert truth(database, ITEMS.format(f"city, price, {keys}")).truth is not Truth.INSUFFICIENT
 
 
 @pytest.mark.parametrize(
