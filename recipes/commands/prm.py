@@ -12,6 +12,7 @@ from recipes.commands.shared import (
     add_restart,
     config_of,
     exit_code_of,
+    positive,
 )
 
 STAGES = {
@@ -38,6 +39,24 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="default: RUN_DIR/prm/steps/model"
+    )
+    text = "pairs of a right and a wrong step after the same history, certified by execution"
+    parser = add_command(actions, "bench", bench, text)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a prepared folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSONL to write")
+    parser.add_argument(
+        "--split", action="append", metavar="NAME", help="may be given again (default: train)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the mistakes (default: 1)")
+    parser.add_argument(
+        "--audit",
+        type=positive,
+        default=200,
+        metavar="N",
+        help="pairs turned round on purpose, to see whether all are found (default: 200)",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="sql.KEY=VALUE", help="limits of the queries"
     )
 
 
@@ -74,14 +93,33 @@ def score(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     import json
 
-    from actors.prm.scorer import Scorer
     from actors.run.machine import device_of
     from mtsql.trajectory.store import read_trajectories
 
     attempts = read_trajectories(arguments.trajectories)
+    from actors.prm.scorer import Scorer  # torch, only for a file that can be read
+
     model = arguments.model or config.folder / "prm" / "steps" / "model"
     scores = Scorer(model, device_of(config)).scores([one.tokens for one in attempts])
     for attempt, steps in zip(attempts, scores, strict=True):
         rounded = [None if one is None else round(one, 6) for one in steps]
         print(json.dumps({"turn_id": attempt.trajectory.turn_id, "scores": rounded}))
+    return 0
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    from mtsql.config.load import sql_config
+    from recipes.prm.bench import bench
+
+    splits = arguments.split or ["train"]
+    sql = sql_config(arguments.overrides)
+    for line in bench(
+        arguments.data,
+        arguments.out,
+        splits,
+        sql,
+        seed=arguments.seed,
+        num_audited=arguments.audit,
+    ):
+        print(line)
     return 0

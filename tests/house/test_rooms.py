@@ -14,7 +14,7 @@ from helpers.source import LAYERS, arrows, circles, modules
 FLOORS = """
 recipes: main
 recipes: commands
-recipes: bench cocte export play score
+recipes: bench cocte export play prm score
 recipes: sql
 actors:  stages
 actors:  run

@@ -1,0 +1,1 @@
+"""What `mtsql prm bench` does."""
