@@ -121,8 +121,8 @@ async def holds_elsewhere(
         asked = [
             JudgeItem(
                 db_id=db_id,
-                gold_sql=in_world(world.table if gold_changed else world.same, gold_sql),
-                pred_sql=in_world(world.table if changed else world.same, query),
+                gold_sql=_seen(world, gold_sql, changed=gold_changed),
+                pred_sql=_seen(world, query, changed=changed),
                 schema=schema,
                 limits=limits,
                 with_em=False,
@@ -139,3 +139,8 @@ async def holds_elsewhere(
     same = [world for world, match in zip(worlds, found, strict=True) if match]
     seen = await matches(same, gold_sql, changed=True, gold_changed=False)
     return True if False in seen else None
+
+
+def _seen(world: World, sql: str, *, changed: bool) -> str:
+    """A query in a world, or in the form of it that changes nothing."""
+    return in_world([change.table if changed else change.same for change in world], sql)
