@@ -345,7 +345,7 @@ def test_rl_lands_where_verl_reads_it() -> None:
     config = rl("cpu")
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
-    # 512 prompt tokens and 384 of response are the recipe's, 16 turns a step too.
+    # 512 prompt tokens and 320 of response are the recipe's, 16 turns a step too.
     assert (actor.ppo_mini_batch_size, actor.rollout_n) == (16, 5)
     assert (actor.use_kl_loss, actor.kl_loss_coef, actor.loss_agg_mode) == (
         True,
@@ -353,13 +353,13 @@ def test_rl_lands_where_verl_reads_it() -> None:
         "token-mean",
     )
     assert (actor.clip_ratio_low, actor.clip_ratio_high, actor.grad_clip) == (0.2, 0.2, 1.0)
-    assert (actor.optim.lr, actor.data_loader_seed) == (5e-4, 11)
+    assert (actor.optim.lr, actor.data_loader_seed) == (1e-4, 11)
     assert (actor.engine.strategy, actor.engine.model_dtype) == ("fsdp2", "fp32")
     assert (rollout.name, rollout.dtype, rollout.n, rollout.seed) == ("vllm_cpu", "float32", 5, 11)
     assert (rollout.prompt_length, rollout.response_length, rollout.max_model_len) == (
         512,
-        384,
-        896,
+        320,
+        832,
     )
     assert (rollout.enable_sleep_mode, rollout.free_cache_engine) == (False, False)
     assert rollout.calculate_log_probs is True
