@@ -95,7 +95,8 @@ def run_rank(job: SftJob) -> None:
     plugin.require()
     os.environ["VERL_ENGINE_VENDOR"] = ENGINE if job.labels is None else LABEL_ENGINE
     if job.labels is not None:
-        LabelEngine.labels = job.labels
+        engine: Any = LabelEngine  # verl's registry hides the type of what it registers
+        engine.labels = job.labels
     verl_distributed.initialize_global_process_group()
     # verl seeds nothing here, and new adapters are random.
     torch.manual_seed(job.recipe.seed)

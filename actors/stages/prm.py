@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +129,7 @@ async def _label(context: StageContext, folder: PRMFolder, files: Sequence[Path]
             write_labels(labels_of(folder, run, file), rows, of)
 
 
-def _check(file: Path, attempts: Sequence[Attempt], databases: dict[str, Path]) -> None:
+def _check(file: Path, attempts: Sequence[Attempt], databases: Mapping[str, Path]) -> None:
     for attempt in attempts:
         if attempt.db_id not in databases:
             raise DataError(

@@ -21,9 +21,9 @@ class PRMFineTuneConfig(FineTuneConfig):
     """The highest, after the warm-up."""
     validation_share: PositiveFloat = Field(default=0.1, lt=1)
     """Of the dialogues: kept out of learning, for the validation loss and the calibration."""
-    num_validation_dialogues: Literal[0] = 0
+    num_validation_dialogues: Literal[0] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
     """A scorer plays nothing: the last checkpoint is kept."""
-    tree_tokens: None = None
+    tree_tokens: None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     """A row for each trajectory."""
     save_every: PositiveInt = 100
     """Optimizer steps between checkpoints, from which a killed run resumes; the validation loss is

@@ -2,12 +2,14 @@
 
 import sqlite3
 from contextlib import closing
+from random import Random
 
 import pytest
 
 from envs.scripts.views import ViewPlan
 from helpers.shops import SALES_SCHEMA
 from helpers.turns import NEVER, names, record_script
+from mtsql.chains.chain import Chain
 from mtsql.chains.truth import Truth
 from mtsql.config.environment import EnvironmentConfig
 from mtsql.config.learning import ScriptConfig
@@ -23,7 +25,7 @@ BIG = f"SELECT city, count(*) FROM {JOIN} WHERE price > 5 GROUP BY city"
 NAMES = "SELECT name FROM shop WHERE city = 'PARIS' ORDER BY id LIMIT 1"
 
 
-class First:
+class First(Random):
     """Chooses the first of all: of styles that is `stages`; draws nothing."""
 
     def choice(self, options):
@@ -79,7 +81,9 @@ def planned(gold_sql, *believed, **shares):
 
 def test_each_view_is_proposed_and_judged(shops):
     one = play(shops, BIG, verify_execution=1)
-    views = one.trajectory.proposals[-1].views
+    chain = one.trajectory.proposals[-1]
+    assert isinstance(chain, Chain)
+    views = chain.views
     assert len(views) > 1
     assert names(one.trajectory) == " ".join(
         [*["propose execute verify:pass"] * len(views), "answer"]

@@ -28,7 +28,7 @@ from helpers.shops import SCHEMA
 from helpers.steps import scored
 from hostile.hacks import GOLD, HACKS, INJECTION, LOOK, WRONG, Hack, recall, says
 from hostile.translate import translated
-from mtsql.chains.chain import Query
+from mtsql.chains.chain import Chain, Query
 from mtsql.chains.truth import Truth
 from mtsql.config.environment import DialectName, EnvironmentConfig
 from mtsql.config.reward import RewardConfig
@@ -148,7 +148,9 @@ async def compared(hack, pool, dialect):
         return await played(Hack(name=hack.name, play=policy, turn=hack.turn), pool, dialect)
 
     staged = await twin(order) if hack.is_staged else None
-    parts = [last.prefix(n + 1) for n in range(len(last.views))] if dialect == "cocte" else [last]
+    parts = (
+        [last.prefix(n + 1) for n in range(len(last.views))] if isinstance(last, Chain) else [last]
+    )
     blind = await say(says(*moves_of(parts), ANSWER))
     return Compared(hack, trajectory, await twin(parts), staged, blind)
 

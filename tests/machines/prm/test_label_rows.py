@@ -1,6 +1,7 @@
 """Rows of a process reward model, and the loss that is learned on them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,8 +43,9 @@ def test_the_loss_weighs_two_labels_before_each_learned_place() -> None:
     pytest.importorskip("verl", reason="the core install holds no verl")
     from actors.learner.sft_trainer import LabelEngine  # noqa: PLC0415 - verl warns as it loads
 
-    engine = object.__new__(LabelEngine)
-    LabelEngine.labels = (3, 1)
+    kind: Any = LabelEngine
+    engine = object.__new__(kind)
+    kind.labels = (3, 1)
 
     def nested(*rows: list[float]) -> torch.Tensor:
         return torch.nested.nested_tensor([torch.tensor(row) for row in rows], layout=torch.jagged)

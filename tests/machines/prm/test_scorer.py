@@ -92,8 +92,9 @@ def test_the_labels_begin_apart_and_as_the_words_that_they_say(policy: Path, mod
     form = read_form(model).form
     old, new = (AutoModelForCausalLM.from_pretrained(path) for path in (policy, model))
     rows: Any = new.get_input_embeddings().weight
+    old_rows: Any = old.get_input_embeddings().weight
     pieces = load_tokenizer(policy)(" good", add_special_tokens=False)["input_ids"]
-    wanted = old.get_input_embeddings().weight[pieces].mean(0)
+    wanted = old_rows[pieces].mean(0)
     torch.testing.assert_close(rows[form.good], wanted)
     assert not torch.equal(rows[form.good], rows[form.bad])
 
