@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.run.folder import note_of
+from helpers.runs import COMMAND, call
 from helpers.steps import RIGHT, WRONG, answered, proposed, trajectory_of
 from mtsql.config.run import RunConfig
 from mtsql.data.dataset import load_dataset
@@ -78,16 +79,19 @@ def attempt_of(turn, dialogue_id: str, db_id: str, kind: str) -> Attempt:
     )
 
 
-def test_labels_are_made_once_and_counted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["prm", "label", str(run / "recipe.yaml")]
-    assert main(words) == 0
-    assert "8 steps of 4 trajectories, 2 right" in capsys.readouterr().out
+def test_labels_are_made_once_and_counted(run: Path) -> None:
+    # In processes of their own: the command ends all that descends from it.
+    words = [*COMMAND, "prm", "label", str(run / "recipe.yaml")]
+    first = call(words)
+    assert first.returncode == 0, first.stderr
+    assert "8 steps of 4 trajectories, 2 right" in first.stdout
     folder = PRMFolder(run / "run" / "prm")
     assert [path.name for path in folder.labels.iterdir()] == ["trajectories-rl-step-00001.parquet"]
     facts = json.loads(folder.label_facts.read_text(encoding="utf-8"))
     assert facts["counted"] == {"rule": 8, "outcome": 0, "rollouts": 0, "groups": 0}
-    assert main(words) == 0
-    assert "done before, kept" in capsys.readouterr().out
+    again = call(words)
+    assert again.returncode == 0, again.stderr
+    assert "done before, kept" in again.stdout
 
 
 @pytest.mark.parametrize(
