@@ -90,7 +90,9 @@ def token_advantages(
         rewards = [rows[key].reward for key in members]
         scored = [reward for reward in rewards if reward is not None]
         assert len(scored) == len(members), "an unscored attempt has no row"
-        states = [states_of(rows[key].trajectory) for key in members]
+        # Words of every proposal are read for them, which the other modes do not ask for.
+        anchored = mode == "anchors"
+        states = [states_of(rows[key].trajectory) for key in members] if anchored else None
         for key, steps in zip(members, step_advantages(scored, mode, states), strict=True):
             found[key] = rows[key].tokens.spread(steps)
     return [found[key] for key in keys]

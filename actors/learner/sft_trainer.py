@@ -58,8 +58,7 @@ class LearnedTokensEngine(FSDPEngineWithLMHead):
         input_ids, learned = micro_batch["input_ids"], output_args["learned"]
         told = output_args["input_ids_rmpad_rolled"]
         loss = cross_entropy(output.logits[0].float(), told[learned], reduction="none")
-        log_probs = loss.new_zeros(len(told)).index_put((learned,), -loss)
-        return {"log_probs": torch.nested.nested_tensor_from_jagged(log_probs, input_ids.offsets())}
+        return {"log_probs": _in_rows(input_ids, learned, -loss)}
 
 
 @EngineRegistry.register(
@@ -85,9 +84,13 @@ class LabelEngine(LearnedTokensEngine):
         weights = torch.stack(
             [micro_batch[name].values().roll(-1)[learned] for name in ("good", "bad")], -1
         )
-        value = (weights * log_p).sum(-1)
-        log_probs = value.new_zeros(len(input_ids.values())).index_put((learned,), value)
-        return {"log_probs": torch.nested.nested_tensor_from_jagged(log_probs, input_ids.offsets())}
+        return {"log_probs": _in_rows(input_ids, learned, (weights * log_p).sum(-1))}
+
+
+def _in_rows(rows: Any, places: torch.Tensor, values: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - a nested tensor
+    """Values at some places of nested rows, counted through all of them; 0 elsewhere."""
+    flat = values.new_zeros(len(rows.values())).index_put((places,), values)
+    return torch.nested.nested_tensor_from_jagged(flat, rows.offsets())
 
 
 def run_rank(job: SftJob) -> None:
